@@ -1,0 +1,1 @@
+//! From wire messages to values that cannot be wrong, and back.
