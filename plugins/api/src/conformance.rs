@@ -1,0 +1,9 @@
+//! What every plugin of a kind must do. Call the suite from a test of the plugin; it panics at the first broken promise.
+
+mod key_manager;
+mod node_attestor;
+mod workload_attestor;
+
+pub use key_manager::key_manager;
+pub use node_attestor::node_attestor;
+pub use workload_attestor::workload_attestor;

@@ -1,0 +1,11 @@
+//! Fakes of every kind, for tests of whatever uses a plugin. They pass the same conformance suites as the built-ins.
+
+mod caller;
+mod key_manager;
+mod node_attestor;
+mod workload_attestor;
+
+pub use caller::{FakeCaller, FakeCallerBuilder};
+pub use key_manager::FakeKeyManager;
+pub use node_attestor::FakeNodeAttestor;
+pub use workload_attestor::{FakeWorkloadAttestor, Mood};
