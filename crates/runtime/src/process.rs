@@ -1,0 +1,108 @@
+//! What only a `main` may do: it changes the whole process, and a library that did it would change it for every other part too.
+
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::stat::{Mode, umask};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::{Readiness, Stop};
+
+/// Exit codes, the same for every program of ours.
+pub mod exit {
+    /// It was done.
+    pub const DONE: u8 = 0;
+    /// It was refused or not found, or the daemon failed.
+    pub const REFUSED: u8 = 1;
+    /// The command line or the configuration is wrong.
+    pub const USAGE: u8 = 2;
+    /// The daemon could not be reached.
+    pub const UNREACHABLE: u8 = 3;
+}
+
+/// Keeps the keys in this process's memory out of core dumps and away from other processes of the same user: not dumpable (which also closes
+/// /proc/PID/mem and ptrace to them), no core files, and nothing that we create open to others.
+pub fn harden() -> io::Result<()> {
+    prctl::set_dumpable(false)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    umask(Mode::from_bits_truncate(0o077));
+    Ok(())
+}
+
+/// Orders the stop at SIGTERM or SIGINT. A second signal ends the process at once, for a person who does not want to wait.
+pub async fn stop_on_signals(stop: Stop) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut signalled = false;
+    loop {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+            () = stop.ordered(), if !stop.is_ordered() => return Ok(()),
+        };
+        if signalled {
+            warn!(signal = name, "second signal, not waiting for the drain");
+            std::process::exit(i32::from(exit::REFUSED));
+        }
+        signalled = true;
+        info!(signal = name, "stopping");
+        stop.order();
+    }
+}
+
+/// Tells systemd `READY=1` when the daemon is ready and `STOPPING=1` when it stops. Without systemd it does nothing.
+///
+/// `socket` is the value of `NOTIFY_SOCKET`, read by `main` as part of its configuration.
+pub async fn notify_systemd(socket: Option<String>, readiness: Readiness, stop: Stop) -> io::Result<()> {
+    let Some(socket) = socket else { return Ok(()) };
+    let address = match socket.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(&socket)?,
+    };
+    let say = |word: &str| {
+        UnixDatagram::unbound()?
+            .send_to_addr(word.as_bytes(), &address)
+            .map(drop)
+    };
+    // A stop may come before the daemon was ever ready.
+    tokio::select! {
+        () = readiness.ready() => say("READY=1")?,
+        () = stop.ordered() => {}
+    }
+    stop.ordered().await;
+    say("STOPPING=1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn systemd_hears_ready_only_when_every_guard_is_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let heard = UnixDatagram::bind(&path).unwrap();
+        heard.set_nonblocking(true).unwrap();
+        let (readiness, stop) = (Readiness::new(), Stop::new());
+        let guard = readiness.guard("store");
+        let notify = notify_systemd(path.to_str().map(str::to_owned), readiness.clone(), stop.clone());
+        let listener = async {
+            let heard = tokio::net::UnixDatagram::from_std(heard).unwrap();
+            let mut word = [0; 32];
+            tokio::task::yield_now().await;
+            assert!(heard.try_recv(&mut word).is_err());
+            drop(guard);
+            let length = heard.recv(&mut word).await.unwrap();
+            assert_eq!(&word[..length], b"READY=1");
+            stop.order();
+            let length = heard.recv(&mut word).await.unwrap();
+            assert_eq!(&word[..length], b"STOPPING=1");
+        };
+        let (said, ()) = tokio::join!(notify, listener);
+        said.unwrap();
+    }
+}
