@@ -1,0 +1,244 @@
+//! The real kernel. The only module of this crate with `unsafe`: the calls that nix does not have.
+
+#![expect(
+    unsafe_code,
+    reason = "recvmsg with exact control space, pidfd_open and namespace ioctls have no safe wrapper"
+)]
+
+use std::{
+    ffi::CStr,
+    fs::File,
+    io::{self, Read},
+    mem,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+use nix::{
+    fcntl::{AtFlags, OFlag, openat},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        socket::{getsockopt, sockopt},
+        stat::{FileStat, Mode, fstat, fstatat},
+    },
+};
+
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::{Credentials, FileId, Kernel, Namespace, PidfdInfo, ProcFile};
+
+/// The kernel we run on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Linux;
+
+impl Kernel for Linux {
+    fn peer_credentials(&self, socket: BorrowedFd<'_>) -> io::Result<Credentials> {
+        let peer = getsockopt(&socket, sockopt::PeerCredentials)?;
+        Ok(Credentials {
+            pid: peer.pid(),
+            uid: peer.uid(),
+            gid: peer.gid(),
+        })
+    }
+
+    fn peer_pidfd(&self, socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+        match getsockopt(&socket, sockopt::PeerPidfd) {
+            Ok(pidfd) => Ok(pidfd),
+            Err(nix::Error::ENOPROTOOPT) => Err(io::ErrorKind::Unsupported.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn open_pidfd(&self, pid: i32) -> io::Result<OwnedFd> {
+        // SAFETY: pidfd_open takes two integers and touches no memory of ours.
+        owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+    }
+
+    fn pidfd_info(&self, pidfd: BorrowedFd<'_>) -> io::Result<PidfdInfo> {
+        // SAFETY: pidfd_info is plain integers, for which all zeroes is a value.
+        let mut info: libc::pidfd_info = unsafe { mem::zeroed() };
+        info.mask = u64::from(libc::PIDFD_INFO_CREDS | libc::PIDFD_INFO_CGROUPID);
+        // SAFETY: the request's number carries the struct's size, so the kernel writes no further than `info`.
+        let answer = unsafe { libc::ioctl(pidfd.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
+        if answer < 0 {
+            let error = io::Error::last_os_error();
+            return Err(match error.raw_os_error() {
+                Some(libc::ENOTTY | libc::EINVAL) => io::ErrorKind::Unsupported.into(),
+                _ => error,
+            });
+        }
+        if info.mask & u64::from(libc::PIDFD_INFO_CREDS) == 0 {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        let has_cgroup = info.mask & u64::from(libc::PIDFD_INFO_CGROUPID) != 0;
+        Ok(PidfdInfo {
+            uids: [info.ruid, info.euid, info.suid],
+            gids: [info.rgid, info.egid, info.sgid],
+            cgroup: has_cgroup.then_some(info.cgroupid),
+        })
+    }
+
+    fn alive(&self, pidfd: BorrowedFd<'_>) -> bool {
+        // A pidfd becomes readable when its process exits, before its number can be reused.
+        let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO) == Ok(0)
+    }
+
+    fn open_proc(&self, pid: i32) -> io::Result<OwnedFd> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        Ok(nix::fcntl::open(
+            format!("/proc/{pid}").as_str(),
+            flags,
+            Mode::empty(),
+        )?)
+    }
+
+    fn executable(&self, proc_dir: BorrowedFd<'_>) -> io::Result<FileId> {
+        Ok(file_id(&fstatat(proc_dir, c"exe", AtFlags::empty())?))
+    }
+
+    fn namespace(&self, proc_dir: BorrowedFd<'_>, which: Namespace) -> io::Result<FileId> {
+        Ok(file_id(&fstatat(proc_dir, link(which), AtFlags::empty())?))
+    }
+
+    fn open_namespace(&self, proc_dir: BorrowedFd<'_>, which: Namespace) -> io::Result<OwnedFd> {
+        Ok(openat(
+            proc_dir,
+            link(which),
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )?)
+    }
+
+    fn namespace_id(&self, namespace: BorrowedFd<'_>) -> io::Result<FileId> {
+        Ok(file_id(&fstat(namespace)?))
+    }
+
+    fn namespace_owner(&self, namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+        // SAFETY: the request takes no argument and answers a new descriptor.
+        owned(unsafe { libc::ioctl(namespace.as_raw_fd(), libc::NS_GET_USERNS) }.into())
+    }
+
+    fn namespace_parent(&self, namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+        // SAFETY: the request takes no argument and answers a new descriptor.
+        owned(unsafe { libc::ioctl(namespace.as_raw_fd(), libc::NS_GET_PARENT) }.into())
+    }
+
+    fn read(&self, proc_dir: BorrowedFd<'_>, leaf: ProcFile, limit: usize) -> io::Result<Vec<u8>> {
+        let leaf = match leaf {
+            ProcFile::Stat => c"stat",
+            ProcFile::Status => c"status",
+            ProcFile::Cgroup => c"cgroup",
+        };
+        let file = openat(proc_dir, leaf, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        let mut file = File::from(file);
+        // One read gets nearly every such file whole; a second one says that it was the end.
+        let mut text = vec![0; 1024.min(limit + 1)];
+        let mut length = 0;
+        loop {
+            if length == text.len() {
+                if length > limit {
+                    return Err(io::Error::new(
+                        io::ErrorKind::FileTooLarge,
+                        "file below /proc is too large",
+                    ));
+                }
+                text.resize((length * 2).min(limit + 1), 0);
+            }
+            match file.read(&mut text[length..]) {
+                Ok(0) => break,
+                Ok(count) => length += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        text.truncate(length);
+        Ok(text)
+    }
+}
+
+/// What one `recvmsg` brought: bytes of exactly one sender, since the kernel glues no segments of two.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Received {
+    pub(crate) length: usize,
+    /// The sender's pid in our PID namespace; `None` at the end of the stream or when the kernel names none.
+    pub(crate) sender: Option<i32>,
+    /// Something came beside the bytes that had no room: passed descriptors. None was installed.
+    pub(crate) extra: bool,
+}
+
+/// Receives bytes and their sender. The control buffer holds one `SCM_CREDENTIALS` exactly: descriptors that a peer
+/// passes find no room, so the kernel drops them and says so (`MSG_CTRUNC`), and nobody can fill our table of files.
+pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Received> {
+    // SAFETY: computes a size from an integer.
+    const SPACE: usize = unsafe { libc::CMSG_SPACE(mem::size_of::<libc::ucred>() as u32) } as usize;
+    #[repr(C, align(8))]
+    struct Control([u8; SPACE]);
+
+    let mut control = Control([0; SPACE]);
+    let mut part = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: msghdr is pointers and integers, for which all zeroes is a value.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = SPACE as _;
+    // SAFETY: `message` points at `part` (which spans `bytes`) and `control`, both alive and of the lengths given.
+    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
+    if length < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut sender = None;
+    // SAFETY: the kernel filled `message`; CMSG_FIRSTHDR stays within msg_controllen or answers null.
+    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    if !header.is_null() {
+        // SAFETY: not null, so it points at a whole cmsghdr inside `control`, which is aligned for it.
+        let described = unsafe { *header };
+        // SAFETY: computes a size from an integer.
+        let whole = unsafe { libc::CMSG_LEN(mem::size_of::<libc::ucred>() as u32) } as usize;
+        if described.cmsg_level == libc::SOL_SOCKET
+            && described.cmsg_type == libc::SCM_CREDENTIALS
+            && described.cmsg_len as usize >= whole
+        {
+            // SAFETY: cmsg_len says that a whole ucred follows; read_unaligned asks no alignment of it.
+            let peer: libc::ucred = unsafe { libc::CMSG_DATA(header).cast::<libc::ucred>().read_unaligned() };
+            sender = (peer.pid > 0).then_some(peer.pid);
+        }
+    }
+    Ok(Received {
+        length: length.unsigned_abs(),
+        sender,
+        extra: message.msg_flags & libc::MSG_CTRUNC != 0,
+    })
+}
+
+/// Watches a pidfd: it becomes readable when its process exits. Must run inside a tokio runtime.
+pub(crate) fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is open as long as it lives, stays the same descriptor, and is never replaced inside AsyncFd.
+    unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }
+        .map_err(|error| error.into_parts().1)
+}
+
+fn link(which: Namespace) -> &'static CStr {
+    match which {
+        Namespace::User => c"ns/user",
+        Namespace::Pid => c"ns/pid",
+    }
+}
+
+fn file_id(stat: &FileStat) -> FileId {
+    FileId {
+        dev: stat.st_dev,
+        ino: stat.st_ino,
+    }
+}
+
+fn owned(answer: libc::c_long) -> io::Result<OwnedFd> {
+    match i32::try_from(answer) {
+        // SAFETY: the kernel just made this descriptor for us; nobody else has it.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,51 @@
+//! The doors: where other processes and machines reach a daemon, and what the kernel and TLS say of them.
+//!
+//! ```text
+//! process ─connect→ UdsDoor ─pidfd, limits→ UdsConn ─evidence, PING, sender of each segment→ Presence ─→ handlers
+//! machine ─connect→ TlsDoor ─handshake with today's configuration→ TlsConn ─TlsPeer─→ handlers
+//! ```
+//!
+//! A Unix connection says who connected, not who speaks: a descriptor is inherited by forks, kept over an exec and
+//! passed to strangers. So [`UdsConn`] pins the connecting process by pidfd, takes [`Evidence`] of what it is, asks it
+//! an HTTP/2 PING whose 8 random bytes nobody can know beforehand, and lets the kernel name the sender of every segment
+//! (`SO_PASSCRED`). The answer must come from the pinned process, with the evidence unchanged; then it is *present*.
+//! This works with unchanged clients, because answering a PING is the duty of every HTTP/2 endpoint (RFC 9113 6.7).
+//!
+//! Inside a user namespace of its own, anybody can forge sender pids and `/proc/PID/exe`; so a caller outside our
+//! namespaces stands [`Standing::Foreign`]: it keeps its uid and cgroup, and has neither executable nor presence.
+//!
+//! Trusted: the kernel. Not trusted: every byte from a peer, the directory a socket lies in, the number a pid is.
+//! What it does not prove: that a program is not led by its user (`LD_PRELOAD`, ptrace, a shell).
+//! Begin at [`UdsDoor`], then [`Presence`].
+
+mod accept;
+mod admin;
+mod bind;
+mod cut;
+mod evidence;
+mod http2;
+mod kernel;
+mod namespaces;
+mod presence;
+mod process;
+mod refusal;
+mod tls;
+mod uds;
+
+pub use admin::{AdminConn, AdminDoor, AdminPeer};
+pub use bind::BindError;
+pub use cut::Cutter;
+pub use evidence::{Cgroups, Evidence, ForeignReason, Ids, Standing};
+pub use http2::h2_limits;
+pub use kernel::{FileId, KernelSupport};
+pub use presence::{PROOF_TIMEOUT, Presence};
+pub use process::Process;
+pub use refusal::{Changed, Refusal};
+pub use tls::{ServerConfigSource, TlsConn, TlsDoor, TlsLimits, TlsPeer};
+pub use uds::{UdsConn, UdsDoor, UdsLimits};
+
+/// The parts that read hostile bytes, for fuzz targets; nothing of it is promised.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::http2::{FrameError, Inbound};
+}
