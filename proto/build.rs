@@ -34,7 +34,11 @@ const DOORS: &[Door] = &[
             "spire/api/types/x509svid.proto",
         ],
     },
-    Door { name: "workload", feature: Some("WORKLOAD"), files: &["workload.proto"] },
+    Door {
+        name: "workload",
+        feature: Some("WORKLOAD"),
+        files: &["workload.proto"],
+    },
     Door {
         name: "spire-server",
         feature: Some("SPIRE_SERVER"),
@@ -52,9 +56,16 @@ const DOORS: &[Door] = &[
     Door {
         name: "spire-agent",
         feature: Some("SPIRE_AGENT"),
-        files: &["spire/api/agent/debug/v1/debug.proto", "spire/api/agent/logger/v1/logger.proto"],
+        files: &[
+            "spire/api/agent/debug/v1/debug.proto",
+            "spire/api/agent/logger/v1/logger.proto",
+        ],
     },
-    Door { name: "node", feature: Some("NODE"), files: &["muster/node/v1/node.proto"] },
+    Door {
+        name: "node",
+        feature: Some("NODE"),
+        files: &["muster/node/v1/node.proto"],
+    },
 ];
 
 /// Messages that carry a key, a token or a password: their `Debug` is written by hand, in `redact.rs`.
@@ -86,9 +97,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
 
     for door in DOORS {
-        let wanted = door.feature.is_none_or(|feature| {
-            std::env::var_os(format!("CARGO_FEATURE_{feature}")).is_some()
-        });
+        let wanted = door
+            .feature
+            .is_none_or(|feature| std::env::var_os(format!("CARGO_FEATURE_{feature}")).is_some());
         if wanted {
             compile(door, contracts, &out)?;
         }
@@ -111,6 +122,8 @@ fn compile(door: &Door, contracts: &Path, out: &Path) -> Result<(), Box<dyn Erro
         // The Rust modules are shallower than the packages, so paths must not be relative.
         config.extern_path(".spire.api.types", "crate::spire::types");
     }
-    tonic_prost_build::configure().out_dir(&folder).compile_fds_with_config(set, config)?;
+    tonic_prost_build::configure()
+        .out_dir(&folder)
+        .compile_fds_with_config(set, config)?;
     Ok(())
 }

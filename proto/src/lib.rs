@@ -41,40 +41,63 @@ pub mod spire {
     pub mod server {
         /// Nodes and join tokens.
         pub mod agent {
-            include!(concat!(env!("OUT_DIR"), "/spire-server/spire.api.server.agent.v1.rs"));
+            include!(concat!(
+                env!("OUT_DIR"),
+                "/spire-server/spire.api.server.agent.v1.rs"
+            ));
         }
         /// Trust bundles.
         pub mod bundle {
-            include!(concat!(env!("OUT_DIR"), "/spire-server/spire.api.server.bundle.v1.rs"));
+            include!(concat!(
+                env!("OUT_DIR"),
+                "/spire-server/spire.api.server.bundle.v1.rs"
+            ));
         }
         /// Counters and the server's own certificate.
         pub mod debug {
-            include!(concat!(env!("OUT_DIR"), "/spire-server/spire.api.server.debug.v1.rs"));
+            include!(concat!(
+                env!("OUT_DIR"),
+                "/spire-server/spire.api.server.debug.v1.rs"
+            ));
         }
         /// Registration entries.
         pub mod entry {
-            include!(concat!(env!("OUT_DIR"), "/spire-server/spire.api.server.entry.v1.rs"));
+            include!(concat!(
+                env!("OUT_DIR"),
+                "/spire-server/spire.api.server.entry.v1.rs"
+            ));
         }
         /// One server's own authorities.
         pub mod localauthority {
-            include!(concat!(env!("OUT_DIR"), "/spire-server/spire.api.server.localauthority.v1.rs"));
+            include!(concat!(
+                env!("OUT_DIR"),
+                "/spire-server/spire.api.server.localauthority.v1.rs"
+            ));
         }
         /// The log level.
         pub mod logger {
-            include!(concat!(env!("OUT_DIR"), "/spire-server/spire.api.server.logger.v1.rs"));
+            include!(concat!(
+                env!("OUT_DIR"),
+                "/spire-server/spire.api.server.logger.v1.rs"
+            ));
         }
         /// Signing.
         pub mod svid {
-            include!(concat!(env!("OUT_DIR"), "/spire-server/spire.api.server.svid.v1.rs"));
+            include!(concat!(
+                env!("OUT_DIR"),
+                "/spire-server/spire.api.server.svid.v1.rs"
+            ));
         }
         /// Federation relationships.
         pub mod trustdomain {
-            include!(concat!(env!("OUT_DIR"), "/spire-server/spire.api.server.trustdomain.v1.rs"));
+            include!(concat!(
+                env!("OUT_DIR"),
+                "/spire-server/spire.api.server.trustdomain.v1.rs"
+            ));
         }
 
         /// The contracts themselves, for gRPC reflection.
-        pub const FILE_DESCRIPTOR_SET: &[u8] =
-            include_bytes!(concat!(env!("OUT_DIR"), "/spire-server.bin"));
+        pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/spire-server.bin"));
     }
 
     /// What an agent offers on its admin socket.
@@ -87,12 +110,14 @@ pub mod spire {
         }
         /// The log level.
         pub mod logger {
-            include!(concat!(env!("OUT_DIR"), "/spire-agent/spire.api.agent.logger.v1.rs"));
+            include!(concat!(
+                env!("OUT_DIR"),
+                "/spire-agent/spire.api.agent.logger.v1.rs"
+            ));
         }
 
         /// The contracts themselves, for gRPC reflection.
-        pub const FILE_DESCRIPTOR_SET: &[u8] =
-            include_bytes!(concat!(env!("OUT_DIR"), "/spire-agent.bin"));
+        pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/spire-agent.bin"));
     }
 }
 

@@ -1,1 +1,0 @@
-//! From wire messages to values that cannot be wrong, and back.
