@@ -1,0 +1,44 @@
+//! A general library's opinion on a path that our own rules accepted.
+//!
+//! Two independent pieces of code must agree before a peer is believed. It is asked about exactly the path that was
+//! found: these intermediates, this one authority. Its say is left out only where it has none: it refuses every chain
+//! with a URI name constraint, which our own rules evaluate.
+
+use std::time::Duration;
+
+use muster_identity::UnixTime;
+use rustls_pki_types::CertificateDer;
+use webpki::{EndEntityCert, KeyUsage};
+
+use super::path::Path;
+
+pub(super) fn confirm(path: &Path<'_>, now: UnixTime) -> Result<(), webpki::Error> {
+    let [leaf, intermediates @ ..] = path.certificates.as_slice() else {
+        return Err(webpki::Error::BadDer);
+    };
+    let issuers = intermediates
+        .iter()
+        .copied()
+        .chain([path.authority.certificate()]);
+    let mut constraints = issuers.filter_map(|issuer| issuer.extensions.name_constraints.as_ref());
+    if constraints.any(|constraints| constraints.speaks_of_uris()) {
+        return Ok(());
+    }
+    let anchor = webpki::anchor_from_trusted_cert(path.authority.der())?;
+    let intermediates: Vec<CertificateDer<'_>> = intermediates
+        .iter()
+        .map(|certificate| CertificateDer::from(certificate.der().as_ref()))
+        .collect();
+    let seconds = u64::try_from(now.as_secs()).map_err(|_| webpki::Error::BadDerTime)?;
+    EndEntityCert::try_from(leaf.der())?
+        .verify_for_usage(
+            webpki::ALL_VERIFICATION_ALGS,
+            &[anchor],
+            &intermediates,
+            rustls_pki_types::UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
+            KeyUsage::client_auth(),
+            None,
+            None,
+        )
+        .map(drop)
+}
