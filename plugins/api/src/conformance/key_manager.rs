@@ -89,7 +89,7 @@ pub async fn key_manager(keys: &dyn KeyManager) {
     );
     assert_eq!(
         keys.list().await.expect("keys are listed"),
-        [one.clone()],
+        std::slice::from_ref(&one),
         "the other key stays"
     );
     made.sign(SignatureScheme::EcdsaSha256, b"message")
