@@ -24,6 +24,7 @@ pub mod key;
 pub mod local_key;
 pub mod secret;
 pub mod signer;
+pub mod tls;
 pub mod x509;
 
 pub use key::{BadSignature, KeyKind, PublicKey, PublicKeyError};
