@@ -64,8 +64,10 @@ pub(crate) struct FrameTracker {
 pub(crate) struct Step {
     /// How many bytes were passed, at least one.
     pub(crate) consumed: usize,
+    /// The frame they are of; none as long as its header is not whole.
+    pub(crate) frame: Option<FrameHeader>,
     /// The header was completed in this step.
-    pub(crate) begun: Option<FrameHeader>,
+    pub(crate) begun: bool,
     /// Which of the bytes are payload of the current frame.
     pub(crate) payload: Range<usize>,
     /// The frame was completed in this step.
@@ -76,7 +78,7 @@ impl FrameTracker {
     /// Passes over bytes up to the end of the current frame, or all of them. `bytes` must not be empty.
     pub(crate) fn step(&mut self, bytes: &[u8]) -> Step {
         let mut at = 0;
-        let mut begun = None;
+        let mut begun = false;
         if self.have < HEADER_LENGTH {
             at = (HEADER_LENGTH - self.have).min(bytes.len());
             self.header[self.have..self.have + at].copy_from_slice(&bytes[..at]);
@@ -84,6 +86,7 @@ impl FrameTracker {
             if self.have < HEADER_LENGTH {
                 return Step {
                     consumed: at,
+                    frame: None,
                     begun,
                     payload: at..at,
                     ended: false,
@@ -96,7 +99,7 @@ impl FrameTracker {
             } else {
                 self.block_open
             };
-            begun = Some(header);
+            begun = true;
         }
         let rest = bytes.len() - at;
         let payload = usize::try_from(self.left).unwrap_or(usize::MAX).min(rest);
@@ -109,14 +112,14 @@ impl FrameTracker {
         }
         Step {
             consumed: at + payload,
+            frame: Some(self.current()),
             begun,
             payload: at..at + payload,
             ended,
         }
     }
 
-    /// The frame whose header was read last.
-    pub(crate) fn current(&self) -> FrameHeader {
+    fn current(&self) -> FrameHeader {
         FrameHeader::parse(self.header)
     }
 
@@ -161,7 +164,7 @@ mod tests {
     fn an_empty_frame_begins_and_ends_in_one_step() {
         let mut tracker = FrameTracker::default();
         let step = tracker.step(&frame(SETTINGS, 0, 0));
-        assert!(step.begun.is_some() && step.ended && step.payload.is_empty());
+        assert!(step.begun && step.ended && step.payload.is_empty());
         assert!(tracker.at_boundary());
         assert_eq!(tracker.frames(), 1);
     }
@@ -193,7 +196,7 @@ mod tests {
                 while !chunk.is_empty() {
                     let step = tracker.step(chunk);
                     prop_assert!(step.consumed > 0);
-                    if let Some(header) = step.begun { seen.push((header.kind, header.flags, header.length as usize)) }
+                    if let (true, Some(header)) = (step.begun, step.frame) { seen.push((header.kind, header.flags, header.length as usize)) }
                     payload += step.payload.len();
                     chunk = &chunk[step.consumed..];
                 }

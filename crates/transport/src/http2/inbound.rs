@@ -92,23 +92,24 @@ impl Inbound {
         while !bytes.is_empty() {
             let begins_here = self.frames.between_frames();
             let step = self.frames.step(bytes);
-            if let Some(header) = step.begun {
-                self.begin(header)?;
-            }
-            let header = self.frames.current();
-            self.payload(header, &mut bytes[step.payload])?;
-            if step.ended {
-                self.end(header)?;
-                if header.kind == PING
-                    && header.flags & ACK != 0
-                    && header.length == 8
-                    && expected == Some(self.answer)
-                {
-                    answered = true;
-                    if begins_here {
-                        // The server above sent no such PING and would log it as odd. It is not worth holding bytes
-                        // back for: split over two reads the frame passes as it is.
-                        bytes[3] = IGNORED;
+            if let Some(header) = step.frame {
+                if step.begun {
+                    self.begin(header)?;
+                }
+                self.payload(header, &mut bytes[step.payload])?;
+                if step.ended {
+                    self.end(header)?;
+                    if header.kind == PING
+                        && header.has(ACK)
+                        && header.length == 8
+                        && expected == Some(self.answer)
+                    {
+                        answered = true;
+                        if begins_here {
+                            // The server above sent no such PING and would log it as odd. It is not worth holding
+                            // bytes back for: split over two reads the frame passes as it is.
+                            bytes[3] = IGNORED;
+                        }
                     }
                 }
             }

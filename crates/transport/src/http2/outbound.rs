@@ -28,9 +28,10 @@ impl Outbound {
     pub(crate) fn advance(&mut self, mut bytes: &[u8], budget: &mut Budget) {
         while !bytes.is_empty() {
             let step = self.frames.step(bytes);
-            if step
-                .begun
-                .is_some_and(|header| matches!(header.kind, DATA | HEADERS))
+            if step.begun
+                && step
+                    .frame
+                    .is_some_and(|frame| matches!(frame.kind, DATA | HEADERS))
             {
                 budget.credit();
             }

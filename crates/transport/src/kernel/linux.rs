@@ -93,7 +93,27 @@ impl Kernel for Linux {
     }
 
     fn executable(&self, proc_dir: BorrowedFd<'_>) -> io::Result<FileId> {
-        Ok(file_id(&fstatat(proc_dir, c"exe", AtFlags::empty())?))
+        // An executable may lie on FUSE, whose daemon the caller runs: `stat` would ask it, and wait as long as it
+        // likes. Device and inode are known without.
+        // SAFETY: statx is plain integers, for which all zeroes is a value.
+        let mut found: libc::statx = unsafe { mem::zeroed() };
+        // SAFETY: the path is a C string, and the kernel fills the `found` it is given.
+        let answer = unsafe {
+            libc::statx(
+                proc_dir.as_raw_fd(),
+                c"exe".as_ptr(),
+                libc::AT_STATX_DONT_SYNC,
+                libc::STATX_INO,
+                &raw mut found,
+            )
+        };
+        if answer < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(FileId {
+            dev: libc::makedev(found.stx_dev_major, found.stx_dev_minor),
+            ino: found.stx_ino,
+        })
     }
 
     fn namespace(&self, proc_dir: BorrowedFd<'_>, which: Namespace) -> io::Result<FileId> {
