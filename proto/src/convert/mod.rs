@@ -8,6 +8,7 @@
 //! Whether a value is *allowed* (own trust domain, reserved paths, lifetimes over the cap) is for the handler:
 //! it knows whose server it is.
 
+mod bundle;
 mod entry;
 mod entry_filter;
 mod field;
@@ -17,7 +18,9 @@ mod node_filter;
 mod selectors;
 mod set_match;
 mod status;
+mod svid;
 
+pub use bundle::{bundle, bundle_to_wire, jwt_authority, x509_authority};
 pub use entry::{entry, entry_id, entry_to_wire, merge_entry, new_entry};
 pub use entry_filter::EntryFilter;
 pub use field::FieldError;
@@ -28,3 +31,4 @@ pub use node_filter::NodeFilter;
 pub use selectors::{selector_set, selectors_to_wire};
 pub use set_match::{SelectorMatch, SetMatch, TrustDomainMatch};
 pub use status::{Reason, check_status, denial_reason, denied, item_ok, item_status};
+pub use svid::{jwt_svid, jwt_svid_to_wire, x509_svid, x509_svid_to_wire};
