@@ -19,7 +19,12 @@
 //! References to the standards: ID = SPIFFE-ID, XS = X509-SVID, JS = JWT-SVID, TB = Trust Domain and Bundle,
 //! WA = Workload API. Begin at [`x509`] for certificates and at [`signer`] for keys.
 
+pub mod bundle;
 mod der;
+mod json;
+pub mod jwk;
+pub mod jws;
+pub mod jwt;
 pub mod key;
 pub mod local_key;
 pub mod secret;
