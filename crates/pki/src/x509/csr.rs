@@ -1,6 +1,6 @@
 //! Requests for certificates. They give a key and the proof that the asker holds it; the rest is a wish.
 
-use muster_identity::SpiffeId;
+use muster_identity::{DnsName, SpiffeId};
 
 use super::extensions::Extensions;
 use super::issue::{IssueError, SigningAdapter};
@@ -101,6 +101,18 @@ impl Csr {
 /// # Errors
 /// When the signer fails.
 pub fn create_csr(signer: &dyn Signer, id: Option<&SpiffeId>) -> Result<Vec<u8>, IssueError> {
+    create_named_csr(signer, id, &[])
+}
+
+/// The same with DNS names, for an administrator who mints: there, and only there, a request's names count.
+///
+/// # Errors
+/// When the signer fails.
+pub fn create_named_csr(
+    signer: &dyn Signer,
+    id: Option<&SpiffeId>,
+    dns_names: &[DnsName],
+) -> Result<Vec<u8>, IssueError> {
     let subject = Name::empty()
         .with(NameAttribute::Country, "US")
         .and_then(|name| name.with(NameAttribute::Organization, "SPIRE"))
@@ -110,6 +122,10 @@ pub fn create_csr(signer: &dyn Signer, id: Option<&SpiffeId>) -> Result<Vec<u8>,
     if let Some(id) = id {
         let uri = id.to_string().try_into().map_err(IssueError::Encode)?;
         params.subject_alt_names = vec![rcgen::SanType::URI(uri)];
+    }
+    for name in dns_names {
+        let name = name.as_str().try_into().map_err(IssueError::Encode)?;
+        params.subject_alt_names.push(rcgen::SanType::DnsName(name));
     }
     let key = SigningAdapter::new(signer);
     let request = params.serialize_request(&key);

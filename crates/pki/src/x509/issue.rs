@@ -32,8 +32,8 @@ pub struct IssuingAuthority {
     /// Certificates between this authority and the root, nearest first; they go into each SVID's chain.
     chain: Arc<[CertificateDer<'static>]>,
     chain_ends: UnixTime,
-    subject: Name,
-    signer: Arc<dyn Signer>,
+    pub(super) subject: Name,
+    pub(super) signer: Arc<dyn Signer>,
 }
 
 impl IssuingAuthority {

@@ -31,7 +31,7 @@ mod verify;
 
 pub use authority::{AuthorityError, AuthorityId, X509Authority};
 pub use certificate::{Certificate, CertificateError, MAX_CERTIFICATE};
-pub use csr::{Csr, CsrError, MAX_CSR, create_csr};
+pub use csr::{Csr, CsrError, MAX_CSR, create_csr, create_named_csr};
 pub use issue::{
     BACKDATE, IssueError, IssuingAuthority, RootProfile, Subject, X509SvidProfile, ca_subject, issue_root,
     issue_x509_svid,
@@ -48,5 +48,7 @@ pub use verify::{
 
 pub use rustls_pki_types::CertificateDer;
 
+#[cfg(test)]
+mod limbo;
 #[cfg(test)]
 mod tests;

@@ -224,6 +224,81 @@ fn among_namesakes_the_one_whose_key_signed_is_found() {
     ));
 }
 
+/// An authority below `parent`, as an upstream authority would issue it.
+fn intermediate(parent: &IssuingAuthority, name: &str, signer: &LocalKey) -> CertificateDer<'static> {
+    let mut params = rcgen::CertificateParams::default();
+    params.not_before = time::OffsetDateTime::from_unix_timestamp(NOW - 60).expect("a time");
+    params.not_after = time::OffsetDateTime::from_unix_timestamp(NOW + 1800).expect("a time");
+    params.distinguished_name = Name::empty()
+        .with(NameAttribute::CommonName, name)
+        .expect("a name")
+        .to_rcgen();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    let mut issuer = rcgen::CertificateParams::default();
+    issuer.distinguished_name = parent.subject.to_rcgen();
+    let key = issue::SigningAdapter::new(&*parent.signer);
+    let certificate = params.signed_by(
+        &issue::SigningAdapter::new(signer),
+        &rcgen::Issuer::from_params(&issuer, &key),
+    );
+    certificate.expect("issued").der().clone()
+}
+
+#[test]
+fn an_authority_below_another_sends_its_chain_and_ends_with_it() {
+    let (root, signer, holder) = (root_of(key()), key(), key());
+    let der = intermediate(&root, "below", &signer);
+    let authority = X509Authority::from_der(&der).expect("an authority");
+    let below =
+        IssuingAuthority::new(authority, vec![der.clone()], signer.clone()).expect("its key and chain");
+    let svid = issue_x509_svid(&below, &profile(holder.public_key())).expect("issued");
+    assert_eq!(svid.chain().len(), 2);
+    assert_eq!(
+        svid.not_after(),
+        UnixTime::from_secs(NOW + 1800),
+        "cut to the issuer's end"
+    );
+    let verified = verify_x509_svid(svid.chain(), &bundle(&[&root]), now()).expect("verified");
+    assert_eq!(verified.authority().id(), root.authority().id());
+    let alone = verify_x509_svid(&svid.chain()[..1], &bundle(&[&root]), now());
+    assert!(
+        matches!(alone, Err(VerifyError::Path(PathError::UnknownAuthority))),
+        "{alone:?}"
+    );
+    let other = IssuingAuthority::new(
+        below.authority().clone(),
+        vec![root.authority().der().clone()],
+        signer,
+    );
+    assert!(matches!(other, Err(IssueError::OtherChain)));
+}
+
+#[test]
+fn a_chain_that_was_made_to_branch_costs_a_bounded_number_of_signatures() {
+    // Seven authorities of one name and one key, each of which could have signed each other: 7! orders to try.
+    let (root, shared, holder) = (root_of(key()), key(), key());
+    let first = intermediate(&root, "twin", &shared);
+    let twin = IssuingAuthority::new(
+        X509Authority::from_der(&first).expect("an authority"),
+        Vec::new(),
+        shared.clone(),
+    )
+    .expect("its key");
+    let mut chain = vec![
+        issue_x509_svid(&twin, &profile(holder.public_key()))
+            .expect("issued")
+            .chain()[0]
+            .clone(),
+    ];
+    chain.extend((0..7).map(|_| intermediate(&twin, "twin", &shared)));
+    let refused = verify_x509_svid(&chain, &bundle(&[&root]), now());
+    assert!(
+        matches!(refused, Err(VerifyError::Path(PathError::Budget))),
+        "{refused:?}"
+    );
+}
+
 #[test]
 fn an_expired_authority_anchors_nothing() {
     let (root, holder) = (root_of(key()), key());
@@ -339,4 +414,28 @@ proptest! {
             let _ = Csr::parse(&bytes);
         }
     }
+}
+
+#[test]
+#[ignore = "a measurement, not a check"]
+fn how_long_an_svid_takes() {
+    let (root, holder) = (root_of(key()), key());
+    let request = create_csr(&*holder, None).expect("made");
+    let rounds = 2000;
+    let begun = std::time::Instant::now();
+    for _ in 0..rounds {
+        let csr = Csr::parse(&request).expect("parsed");
+        issue_x509_svid(&root, &profile(csr.public_key())).expect("issued");
+    }
+    println!(
+        "figure: request checked and SVID issued: {:?} each",
+        begun.elapsed() / rounds
+    );
+    let svid = issue_x509_svid(&root, &profile(holder.public_key())).expect("issued");
+    let bundle = bundle(&[&root]);
+    let begun = std::time::Instant::now();
+    for _ in 0..rounds {
+        verify_x509_svid(svid.chain(), &bundle, now()).expect("verified");
+    }
+    println!("figure: SVID verified: {:?} each", begun.elapsed() / rounds);
 }
