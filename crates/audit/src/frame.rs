@@ -1,0 +1,75 @@
+//! The two kinds of frame in the log's journal: a batch of records, and a checkpoint over all before it.
+//!
+//! One batch is one frame, so that a batch is there wholly or not at all and a write that failed cannot leave a
+//! record whose predecessor is missing.
+
+use crate::merkle::Hash;
+
+const RECORDS: u8 = 1;
+const CHECKPOINT: u8 = 2;
+
+pub(crate) enum Frame<'a> {
+    /// Lines, each closed by a line break that is not part of the leaf.
+    Records(&'a str),
+    /// The leaf hash of the last record before it, and a signed note. The hash is only there to name the record
+    /// when that one was changed; what convinces is the note.
+    Checkpoint { head: Hash, note: &'a str },
+}
+
+impl<'a> Frame<'a> {
+    /// What a payload holds; nothing when it is no frame of ours.
+    pub(crate) fn parse(payload: &'a [u8]) -> Option<Self> {
+        let (kind, body) = payload.split_first()?;
+        match *kind {
+            RECORDS => std::str::from_utf8(body)
+                .ok()
+                .filter(|b| b.ends_with('\n'))
+                .map(Self::Records),
+            CHECKPOINT => {
+                let (head, note) = body.split_first_chunk()?;
+                Some(Self::Checkpoint {
+                    head: Hash(*head),
+                    note: std::str::from_utf8(note).ok()?,
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The frame of a batch that is being filled.
+#[derive(Default)]
+pub(crate) struct Batch(Vec<u8>);
+
+impl Batch {
+    pub(crate) fn push(&mut self, line: &str) {
+        if self.0.is_empty() {
+            self.0.push(RECORDS);
+        }
+        self.0.extend_from_slice(line.as_bytes());
+        self.0.push(b'\n');
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn into_payload(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+pub(crate) fn checkpoint(head: Hash, note: &str) -> Vec<u8> {
+    let mut payload = vec![CHECKPOINT];
+    payload.extend_from_slice(&head.0);
+    payload.extend_from_slice(note.as_bytes());
+    payload
+}
+
+/// The lines of a payload that is a batch.
+pub(crate) fn records(payload: &[u8]) -> Option<impl Iterator<Item = &str>> {
+    match Frame::parse(payload)? {
+        Frame::Records(lines) => Some(lines.split_terminator('\n')),
+        Frame::Checkpoint { .. } => None,
+    }
+}

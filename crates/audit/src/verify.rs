@@ -1,0 +1,135 @@
+//! Reading the log back: whether it is whole, and if not, which record is the first that is not.
+
+use std::path::Path;
+
+use muster_journal::{End, Journal, Options, ReadError};
+use muster_pki::key::PublicKey;
+
+use crate::{
+    checkpoint::{Checkpoint, CheckpointError},
+    merkle::Hash,
+    walk::{Tail, Walk},
+};
+
+/// The file beside the log that holds its newest checkpoint.
+pub(crate) const SIDECAR: &str = "checkpoint";
+
+/// What a verifier goes by: nothing of it comes from the log itself.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    /// The log's name.
+    pub origin: String,
+    /// The keys that may have signed its checkpoints.
+    pub keys: Vec<PublicKey>,
+    /// A checkpoint that was seen earlier, or by somebody else. Only this shows that a tail was cut off, or that
+    /// the whole log was replaced by one made with a stolen key.
+    pub known: Option<Checkpoint>,
+}
+
+/// A log that was found whole.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Verified {
+    /// How many records it has.
+    pub records: u64,
+    /// The root over them.
+    pub root: Hash,
+    /// How many of them, from the first on, a signed checkpoint covers.
+    pub signed: u64,
+}
+
+/// The first thing that is wrong with a log.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// A record was changed, removed, added or moved: it does not follow from the one before, or the one after does
+    /// not follow from it.
+    #[error("record {index} is not the one that was written: {why}")]
+    Record {
+        /// The first record that cannot be believed.
+        index: u64,
+        /// What shows it.
+        why: &'static str,
+    },
+    /// The frame that should hold a record is not readable.
+    #[error("record {index} is damaged")]
+    Damaged {
+        /// The first record that cannot be read.
+        index: u64,
+        /// What the journal found.
+        source: ReadError,
+    },
+    /// A checkpoint cannot be believed.
+    #[error("the checkpoint after record {index}")]
+    Checkpoint {
+        /// How many records stand before it.
+        index: u64,
+        /// Why.
+        source: CheckpointError,
+    },
+    /// The copy of the newest checkpoint beside the log cannot be believed.
+    #[error("the newest checkpoint, beside the log")]
+    Beside {
+        /// Why.
+        source: CheckpointError,
+    },
+    /// Records between two checkpoints were rewritten together with all that followed.
+    #[error("the records {from} to {to} are not those that were signed")]
+    Rewritten {
+        /// The first that may be wrong.
+        from: u64,
+        /// One past the last.
+        to: u64,
+    },
+    /// Records that a known checkpoint covers are gone.
+    #[error("the log ends at record {records}, a known checkpoint covers {known}")]
+    Cut {
+        /// How many are left.
+        records: u64,
+        /// How many there were.
+        known: u64,
+    },
+    /// The log could not be opened for reading.
+    #[error("opening the audit log")]
+    Open(#[from] muster_journal::OpenError),
+}
+
+/// The journal's options for a log: a full batch of full records is below 16 MiB.
+pub(crate) fn options() -> Options {
+    Options::default()
+}
+
+/// Reads an open log and checks its chain, not its signatures: at start the daemon asks whether it can go on; who
+/// could have rewritten the log with its keys at hand could sign too.
+pub(crate) fn replay(journal: &Journal) -> Result<Tail, VerifyError> {
+    let mut walk = Walk::new(None);
+    let reader = journal
+        .read(journal.first())
+        .map_err(|source| VerifyError::Damaged { index: 0, source })?;
+    for record in reader {
+        let record = record.map_err(|source| walk.damaged(source))?;
+        walk.step(&record.payload)?;
+    }
+    walk.finish()
+}
+
+/// Checks every record, link, root and signature of the log in `dir`. It takes no lock and changes nothing, so the log
+/// may be in use; a batch that is being written does not count yet.
+///
+/// # Errors
+/// Names the first record that cannot be believed.
+pub fn verify(dir: &Path, trust: &Trust) -> Result<Verified, VerifyError> {
+    let mut walk = Walk::new(Some(trust));
+    if let Ok(note) = std::fs::read_to_string(dir.join(SIDECAR)) {
+        let beside = Checkpoint::verify(&note, &trust.origin, &trust.keys)
+            .map_err(|source| VerifyError::Beside { source })?;
+        walk.expect(beside);
+    }
+    let scan = muster_journal::scan(dir, 1)?;
+    for record in scan.records {
+        let record = record.map_err(|source| walk.damaged(source))?;
+        walk.step(&record.payload)?;
+    }
+    if let End::Damaged(damage) = scan.end {
+        return Err(walk.damaged(damage.into()));
+    }
+    walk.verified()
+}

@@ -1,0 +1,196 @@
+//! The walk over a log's frames that finds the first record that cannot be believed.
+
+use muster_journal::ReadError;
+
+use crate::{
+    checkpoint::Checkpoint,
+    frame::Frame,
+    merkle::{Hash, Tree},
+    record::Link,
+    verify::{Trust, Verified, VerifyError},
+};
+
+/// Where a log stands: what the writer goes on from.
+#[derive(Clone, Debug)]
+pub(crate) struct Tail {
+    pub(crate) tree: Tree,
+    /// The leaf hash of the last record.
+    pub(crate) prev: Hash,
+    /// How many records a checkpoint covers.
+    pub(crate) covered: u64,
+}
+
+impl Default for Tail {
+    fn default() -> Self {
+        Self {
+            tree: Tree::default(),
+            prev: Hash::empty(),
+            covered: 0,
+        }
+    }
+}
+
+pub(crate) struct Walk<'a> {
+    tail: Tail,
+    /// Whose checkpoints count; without it only the chain is looked at.
+    trust: Option<&'a Trust>,
+    /// Checkpoints from elsewhere that the log must contain.
+    expected: Vec<Checkpoint>,
+    /// The record that names another predecessor than the one before it. Which of the two was changed shows only
+    /// when the record after it vouches for it, or does not.
+    suspect: Option<u64>,
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(trust: Option<&'a Trust>) -> Self {
+        let expected = trust.and_then(|t| t.known.clone()).into_iter().collect();
+        Self {
+            tail: Tail::default(),
+            trust,
+            expected,
+            suspect: None,
+        }
+    }
+
+    /// One more checkpoint that the log must contain.
+    pub(crate) fn expect(&mut self, checkpoint: Checkpoint) {
+        self.expected.push(checkpoint);
+    }
+
+    pub(crate) fn damaged(&self, source: ReadError) -> VerifyError {
+        VerifyError::Damaged {
+            index: self.tail.tree.size(),
+            source,
+        }
+    }
+
+    pub(crate) fn step(&mut self, payload: &[u8]) -> Result<(), VerifyError> {
+        match Frame::parse(payload) {
+            Some(Frame::Records(lines)) => lines
+                .split_terminator('\n')
+                .try_for_each(|line| self.record(line)),
+            Some(Frame::Checkpoint { head, note }) => self.checkpoint(head, note),
+            None => Err(wrong(self.tail.tree.size(), "its frame has no known form")),
+        }
+    }
+
+    pub(crate) fn finish(self) -> Result<Tail, VerifyError> {
+        if let Some(suspect) = self.suspect {
+            return Err(not_vouched(suspect));
+        }
+        let records = self.tail.tree.size();
+        match self.expected.iter().find(|known| known.size > records) {
+            Some(known) => Err(VerifyError::Cut {
+                records,
+                known: known.size,
+            }),
+            None => Ok(self.tail),
+        }
+    }
+
+    pub(crate) fn verified(self) -> Result<Verified, VerifyError> {
+        let tail = self.finish()?;
+        Ok(Verified {
+            records: tail.tree.size(),
+            root: tail.tree.root(),
+            signed: tail.covered,
+        })
+    }
+
+    fn record(&mut self, line: &str) -> Result<(), VerifyError> {
+        let index = self.tail.tree.size();
+        let link: Link = serde_json::from_str(line).map_err(|_| wrong(index, "it is not a record"))?;
+        if link.index != index {
+            // A record that was added bears the number of one before it, one after a removed record a later number.
+            return Err(wrong(
+                link.index.min(index),
+                "the numbers do not follow each other",
+            ));
+        }
+        let vouched = link.prev == self.tail.prev.to_hex();
+        if let Some(suspect) = self.suspect {
+            return Err(if vouched {
+                not_vouched(suspect)
+            } else {
+                wrong(suspect, "neither the record before nor the one after fits it")
+            });
+        }
+        if !vouched {
+            self.suspect = Some(index);
+        }
+        self.tail.prev = Hash::leaf(line.as_bytes());
+        self.tail.tree.push(self.tail.prev);
+        if self.suspect.is_none() {
+            self.compare_known()?;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, head: Hash, note: &str) -> Result<(), VerifyError> {
+        let size = self.tail.tree.size();
+        if let Some(suspect) = self.suspect {
+            return Err(if head == self.tail.prev {
+                not_vouched(suspect)
+            } else {
+                wrong(
+                    suspect,
+                    "neither the record before nor the checkpoint after fits it",
+                )
+            });
+        }
+        if let Some(trust) = self.trust {
+            let signed = Checkpoint::verify(note, &trust.origin, &trust.keys).map_err(|source| {
+                VerifyError::Checkpoint {
+                    index: size.saturating_sub(1),
+                    source,
+                }
+            })?;
+            if signed.size != size {
+                return Err(wrong(
+                    signed.size.min(size),
+                    "the checkpoint after it covers another number of records",
+                ));
+            }
+            if signed.root != self.tail.tree.root() {
+                return Err(if head == self.tail.prev {
+                    VerifyError::Rewritten {
+                        from: self.tail.covered,
+                        to: size,
+                    }
+                } else {
+                    not_vouched(size)
+                });
+            }
+        }
+        self.tail.covered = size;
+        Ok(())
+    }
+
+    fn compare_known(&self) -> Result<(), VerifyError> {
+        let size = self.tail.tree.size();
+        let rewritten = self
+            .expected
+            .iter()
+            .any(|known| known.size == size && known.root != self.tail.tree.root());
+        if rewritten {
+            Err(VerifyError::Rewritten {
+                from: self.tail.covered,
+                to: size,
+            })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// What follows record number `follower` - 1 does not name it.
+fn not_vouched(follower: u64) -> VerifyError {
+    wrong(
+        follower.saturating_sub(1),
+        "what follows it was linked to other content",
+    )
+}
+
+fn wrong(index: u64, why: &'static str) -> VerifyError {
+    VerifyError::Record { index, why }
+}
