@@ -1,3 +1,5 @@
+//! Keys that are there again after a restart.
+
 use std::{
     collections::BTreeMap,
     fs::{self, DirBuilder},

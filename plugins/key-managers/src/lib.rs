@@ -11,10 +11,10 @@
 //! Trusted: the seal. Not trusted: the folder (foreign owners, wider modes, links and changed files are refused). A key
 //! is never replaced and never leaves in the clear. Begin at [`DiskKeys::open`].
 
-mod disk;
-mod memory;
+pub mod disk;
+pub mod memory;
 
-pub use disk::{DiskKeys, OpenError};
+pub use disk::DiskKeys;
 pub use memory::MemoryKeys;
 
 use muster_pki::{KeyAlgorithm, LocalKey};

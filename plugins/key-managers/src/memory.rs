@@ -1,3 +1,5 @@
+//! Keys that are gone with the process.
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
