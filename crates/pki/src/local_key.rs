@@ -184,6 +184,10 @@ impl Signer for LocalKey {
         &self.public
     }
 
+    fn is_in_process(&self) -> bool {
+        true
+    }
+
     fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, SignerError> {
         use SignatureScheme as S;
         let unsupported = SignerError::Unsupported {

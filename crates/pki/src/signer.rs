@@ -93,6 +93,12 @@ pub trait Signer: Send + Sync {
     /// # Errors
     /// When the key cannot sign by that scheme, or its holder fails.
     fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, SignerError>;
+
+    /// Whether signatures come straight from the cryptographic library in this process. Those of any other holder (a TPM,
+    /// a network, a plugin) are verified before they are used, which costs more than signing.
+    fn is_in_process(&self) -> bool {
+        false
+    }
 }
 
 impl<S: Signer + ?Sized> Signer for std::sync::Arc<S> {
@@ -102,6 +108,10 @@ impl<S: Signer + ?Sized> Signer for std::sync::Arc<S> {
 
     fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, SignerError> {
         (**self).sign(scheme, message)
+    }
+
+    fn is_in_process(&self) -> bool {
+        (**self).is_in_process()
     }
 }
 

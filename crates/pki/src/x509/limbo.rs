@@ -72,7 +72,7 @@ fn no_path_is_found_where_the_collection_finds_none() {
         let found = path_found(case);
         match case["expected_result"].as_str() {
             Some("FAILURE") if found && !NOT_ABOUT_PATHS.iter().any(|start| id.starts_with(start)) => {
-                too_kind.push(id)
+                too_kind.push(id);
             }
             Some("SUCCESS") if !found => too_strict.push(id),
             _ => {}

@@ -7,7 +7,7 @@ use super::certificate::Certificate;
 use super::leaf::is_trust_domain_uri;
 
 /// Signatures that one search may check. Paths of eight certificates with a few namesakes need a handful; a chain that
-/// was made to branch gets no more of our time than this (T-22: 100 signatures of RSA 4096 take under 10 ms).
+/// was made to branch gets no more of our time than this.
 const SIGNATURE_BUDGET: u32 = 100;
 
 /// A path that holds: the leaf, then whoever issued each, and the authority at its end.
