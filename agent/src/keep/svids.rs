@@ -1,0 +1,187 @@
+//! What the node held for its workloads.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use muster_identity::{EntryId, Position, Revision, StoreId, TrustDomain, UnixTime};
+use muster_pki::SecretBytes;
+use muster_pki::bundle::Bundle;
+use muster_proto::{convert, node::NodeEntry};
+use muster_seal::{Purpose, Seal, SealedFile};
+use prost::Message;
+use tracing::warn;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::cache::{HeldX509, Kept};
+
+/// The version of the record below.
+const FORMAT: u32 = 1;
+
+/// The sealed file of entries, SVIDs and foreign bundles.
+///
+/// It only saves time: all of it can be had from the server again. So it is written behind, and dropped when it is damaged.
+#[derive(Debug)]
+pub struct SvidStore {
+    file: SealedFile,
+    trust_domain: TrustDomain,
+}
+
+#[derive(Clone, Message)]
+struct Record {
+    #[prost(uint32, tag = "1")]
+    format: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    store: Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    revision: u64,
+    #[prost(message, repeated, tag = "4")]
+    entries: Vec<NodeEntry>,
+    #[prost(message, repeated, tag = "5")]
+    svids: Vec<SvidRecord>,
+    #[prost(message, repeated, tag = "6")]
+    federated: Vec<BundleRecord>,
+}
+
+#[derive(Clone, Message)]
+struct SvidRecord {
+    #[prost(string, tag = "1")]
+    entry_id: String,
+    #[prost(string, tag = "2")]
+    id: String,
+    #[prost(bytes = "bytes", tag = "3")]
+    chain: bytes::Bytes,
+    #[prost(bytes = "vec", tag = "4")]
+    key: Vec<u8>,
+    #[prost(int64, tag = "5")]
+    received: i64,
+    #[prost(int64, tag = "6")]
+    expires: i64,
+    #[prost(uint64, tag = "7")]
+    version: u64,
+}
+
+#[derive(Clone, Message)]
+struct BundleRecord {
+    #[prost(string, tag = "1")]
+    trust_domain: String,
+    #[prost(string, tag = "2")]
+    document: String,
+}
+
+impl SvidStore {
+    /// The file at `path`, which need not exist.
+    pub fn new(path: PathBuf, trust_domain: TrustDomain, seal: Arc<dyn Seal>) -> Self {
+        // The trust domain is bound into the seal: a file of another one does not open.
+        let purpose = Purpose::new("muster/agent/svids", trust_domain.as_str());
+        Self {
+            file: SealedFile::new(path, purpose, seal),
+            trust_domain,
+        }
+    }
+
+    /// What was kept; nothing when there is no file or it is damaged. A damaged one is removed. Blocks on the disk.
+    pub fn read(&self) -> Kept {
+        let kept = match self.file.read() {
+            Ok(None) => return Kept::default(),
+            Ok(Some(bytes)) => from_bytes(&bytes).ok_or("it does not hold what it should".into()),
+            Err(error) => Err(Box::<dyn std::error::Error + Send + Sync>::from(error)),
+        };
+        kept.unwrap_or_else(|error| {
+            warn!(trust_domain = %self.trust_domain, error = &*error as &dyn std::error::Error, "the kept SVIDs are damaged and dropped; the server will give them again");
+            self.file.remove().ok();
+            Kept::default()
+        })
+    }
+
+    /// Writes `kept` in the place of what was kept. Blocks on the disk.
+    pub fn write(&self, kept: &Kept) -> Result<(), muster_seal::SealedFileError> {
+        self.file.write(&to_bytes(kept))
+    }
+
+    /// Forgets everything.
+    pub fn remove(&self) -> Result<(), muster_seal::SealedFileError> {
+        self.file.remove()
+    }
+}
+
+fn to_bytes(kept: &Kept) -> Zeroizing<Vec<u8>> {
+    let svids = kept.svids.iter().map(|(entry_id, svid)| SvidRecord {
+        entry_id: entry_id.to_string(),
+        id: svid.id.to_string(),
+        chain: svid.chain.clone(),
+        key: svid.key.expose_secret().to_vec(),
+        received: svid.received.as_secs(),
+        expires: svid.expires.as_secs(),
+        version: svid.version,
+    });
+    let federated = kept.federated.iter().map(|bundle| BundleRecord {
+        trust_domain: bundle.trust_domain().to_string(),
+        document: bundle.to_document(),
+    });
+    let mut record = Record {
+        format: FORMAT,
+        store: kept
+            .position
+            .map_or_else(Vec::new, |position| position.store.as_bytes().to_vec()),
+        revision: kept.position.map_or(0, |position| position.revision.0),
+        entries: kept
+            .entries
+            .iter()
+            .map(|entry| NodeEntry::from(&**entry))
+            .collect(),
+        svids: svids.collect(),
+        federated: federated.collect(),
+    };
+    let bytes = Zeroizing::new(record.encode_to_vec());
+    record.svids.iter_mut().for_each(|svid| svid.key.zeroize());
+    bytes
+}
+
+/// All or nothing: a file that was sealed by us and can't be read is of another version, and half of it would be a guess.
+fn from_bytes(bytes: &[u8]) -> Option<Kept> {
+    let record = Record::decode(bytes)
+        .ok()
+        .filter(|record| record.format == FORMAT)?;
+    let svids: Option<Vec<_>> = record.svids.into_iter().map(svid).collect();
+    let entries: Option<Vec<_>> = record
+        .entries
+        .iter()
+        .map(|entry| convert::NodeEntry::try_from(entry).ok().map(Arc::new))
+        .collect();
+    let federated: Option<Vec<_>> = record.federated.into_iter().map(bundle).collect();
+    let position = match StoreId::try_from(record.store.as_slice()) {
+        Ok(store) => Some(Position {
+            store,
+            revision: Revision(record.revision),
+        }),
+        Err(_) if record.store.is_empty() => None,
+        Err(_) => return None,
+    };
+    Some(Kept {
+        position,
+        entries: entries?,
+        svids: svids?,
+        federated: federated?,
+    })
+}
+
+fn svid(record: SvidRecord) -> Option<(EntryId, Arc<HeldX509>)> {
+    let svid = HeldX509 {
+        key: SecretBytes::new(record.key),
+        id: record.id.parse().ok()?,
+        chain: record.chain,
+        received: UnixTime::from_secs(record.received),
+        expires: UnixTime::from_secs(record.expires),
+        version: record.version,
+    };
+    Some((record.entry_id.parse().ok()?, Arc::new(svid)))
+}
+
+fn bundle(record: BundleRecord) -> Option<Arc<Bundle>> {
+    let trust_domain = record.trust_domain.parse().ok()?;
+    Some(Arc::new(
+        Bundle::from_document(trust_domain, record.document.as_bytes())
+            .ok()?
+            .bundle,
+    ))
+}

@@ -1,0 +1,274 @@
+//! The schedule of renewals.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_identity::UnixTime;
+
+use super::Jitter;
+
+/// The first wait after a failure, in seconds; it doubles with each further one.
+const FIRST_WAIT: i64 = 1;
+/// The longest wait after failures that may heal by themselves, in seconds.
+const LONGEST_WAIT: i64 = 60;
+/// The first and the longest wait after a refusal: asking again soon rarely helps, and the server pays for it.
+const FIRST_WAIT_REFUSED: i64 = 5;
+const LONGEST_WAIT_REFUSED: i64 = 300;
+/// How far renewals are spread when something happened to all of them at once (the server is back, the clock was set).
+const SPREAD: i64 = 5;
+
+/// From when to when a credential counts, by this machine's clock.
+///
+/// The beginning is the moment it was received and not its notBefore: issuers set that back, and against a skewed clock it would make fresh
+/// credentials look old and be renewed over and over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Validity {
+    /// When it was received.
+    pub received: UnixTime,
+    /// When it ends.
+    pub ends: UnixTime,
+}
+
+/// How a renewal went.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// There is a new credential.
+    Issued(Validity),
+    /// The server was not reached or could not answer.
+    Unreachable,
+    /// The server answered no.
+    Refused,
+}
+
+/// When each of many credentials is to be renewed. `K` names a credential.
+#[derive(Debug)]
+pub struct Renewals<K> {
+    plans: BTreeMap<K, Plan>,
+    /// Of each plan that waits: when its wait is over.
+    wakes: BTreeSet<(UnixTime, K)>,
+    jitter: Jitter,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    step: Step,
+    held: Option<Validity>,
+    failures: u32,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Step {
+    /// Nothing to do until then.
+    Waiting(UnixTime),
+    /// Handed out by [`Renewals::due`], and no outcome yet.
+    Running,
+    /// As `Running`, but what is being made is already known to be out of date.
+    RunningForNothing,
+}
+
+impl<K: Clone + Ord> Renewals<K> {
+    /// Nothing planned yet.
+    pub fn new(jitter: Jitter) -> Self {
+        Self {
+            plans: BTreeMap::new(),
+            wakes: BTreeSet::new(),
+            jitter,
+        }
+    }
+
+    /// `key` is needed now: there is none, or the one that is held is out of date. A renewal that runs is not trusted to bring it.
+    pub fn want(&mut self, key: K, now: UnixTime) {
+        let step = match self.plans.get(&key).map(|plan| plan.step) {
+            Some(Step::Running | Step::RunningForNothing) => Step::RunningForNothing,
+            Some(Step::Waiting(_)) | None => Step::Waiting(now),
+        };
+        self.step(key, step, |_| {});
+    }
+
+    /// As [`Renewals::want`], unless `key` is already planned: a failure keeps its wait and a running renewal is waited for.
+    pub fn need(&mut self, key: K, now: UnixTime) {
+        if !self.plans.contains_key(&key) {
+            self.want(key, now);
+        }
+    }
+
+    /// `key` is held, for instance since before a restart; it is renewed in time.
+    pub fn held(&mut self, key: K, validity: Validity, now: UnixTime) {
+        let at = self.half_life(validity, now);
+        self.step(key, Step::Waiting(at), |plan| {
+            plan.held = Some(validity);
+            plan.failures = 0;
+        });
+    }
+
+    /// Nobody needs `key` any more. An outcome that still comes is ignored.
+    pub fn forget(&mut self, key: &K) {
+        if let Some(plan) = self.plans.remove(key)
+            && let Step::Waiting(at) = plan.step
+        {
+            self.wakes.remove(&(at, key.clone()));
+        }
+    }
+
+    /// Whether [`Renewals::forget`] has nothing to do for `key`.
+    pub fn knows(&self, key: &K) -> bool {
+        self.plans.contains_key(key)
+    }
+
+    /// When [`Renewals::due`] will have something next.
+    pub fn next_wake(&self) -> Option<UnixTime> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
+    /// At most `limit` keys whose time has come, those that end first before the others. Each needs a [`Renewals::finished`].
+    pub fn due(&mut self, now: UnixTime, limit: usize) -> Vec<K> {
+        let ripe = self
+            .wakes
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .map(|(_, key)| key);
+        let mut ripe: Vec<K> = ripe.cloned().collect();
+        // What has no credential at all comes first: somebody waits for it.
+        ripe.sort_by_key(|key| {
+            self.plans
+                .get(key)
+                .and_then(|plan| plan.held)
+                .map(|held| held.ends)
+        });
+        ripe.truncate(limit);
+        for key in &ripe {
+            self.step(key.clone(), Step::Running, |_| {});
+        }
+        ripe
+    }
+
+    /// What became of a renewal that [`Renewals::due`] handed out.
+    pub fn finished(&mut self, key: &K, outcome: Outcome, now: UnixTime) {
+        let Some(plan) = self.plans.get(key).copied() else {
+            return;
+        };
+        if let Step::Waiting(_) = plan.step {
+            return;
+        }
+        let outcome = match outcome {
+            // By this machine's clock it ended before it came: nobody here would accept it, and asking at once again would bring the same.
+            Outcome::Issued(validity) if validity.ends <= now => Outcome::Unreachable,
+            outcome => outcome,
+        };
+        match outcome {
+            Outcome::Issued(validity) => {
+                self.held(key.clone(), validity, now);
+                if plan.step == Step::RunningForNothing {
+                    self.want(key.clone(), now);
+                }
+            }
+            Outcome::Unreachable => self.failed(key, plan, (FIRST_WAIT, LONGEST_WAIT), now),
+            Outcome::Refused => self.failed(key, plan, (FIRST_WAIT_REFUSED, LONGEST_WAIT_REFUSED), now),
+        }
+    }
+
+    /// The server can be reached again: what failed is tried again now, a little spread.
+    pub fn hurry(&mut self, now: UnixTime) {
+        self.bring_forward(now, |plan| plan.failures > 0);
+    }
+
+    /// The clock was set or the machine slept: plans made by the old clock are worth nothing, so everything is renewed once.
+    pub fn clock_was_set(&mut self, now: UnixTime) {
+        self.bring_forward(now, |_| true);
+    }
+
+    /// How many credentials ought to have been renewed but were not, and the first end among them.
+    pub fn overdue(&self) -> (usize, Option<UnixTime>) {
+        let failing = self.plans.values().filter(|plan| plan.failures > 0);
+        let ends = failing
+            .clone()
+            .filter_map(|plan| plan.held)
+            .map(|held| held.ends)
+            .min();
+        (failing.count(), ends)
+    }
+
+    fn failed(&mut self, key: &K, plan: Plan, (first, longest): (i64, i64), now: UnixTime) {
+        let mut wait = first.saturating_mul(1 << plan.failures.min(16)).min(longest);
+        if let Some(left) = plan
+            .held
+            .map(|held| seconds(held.ends, now))
+            .filter(|left| *left > 0)
+        {
+            // A credential that is about to end is fought for: at least four tries in what is left.
+            wait = wait.min((left / 4).max(FIRST_WAIT));
+        }
+        let at = later(
+            now,
+            self.jitter.between(wait - wait / 10, wait + wait / 10).max(1),
+        );
+        let at = if plan.step == Step::RunningForNothing {
+            at.min(later(now, FIRST_WAIT))
+        } else {
+            at
+        };
+        self.step(key.clone(), Step::Waiting(at), |plan| {
+            plan.failures = plan.failures.saturating_add(1)
+        });
+    }
+
+    fn bring_forward(&mut self, now: UnixTime, which: impl Fn(&Plan) -> bool) {
+        let keys = self
+            .plans
+            .iter()
+            .filter(|(_, plan)| which(plan))
+            .map(|(key, plan)| (key.clone(), plan.held));
+        let keys: Vec<(K, Option<Validity>)> = keys.collect();
+        for (key, held) in keys {
+            // Where nothing is held somebody may be waiting.
+            let soon = if held.is_some() {
+                later(now, self.jitter.between(0, SPREAD))
+            } else {
+                now
+            };
+            if let Some(Step::Waiting(at)) = self.plans.get(&key).map(|plan| plan.step)
+                && at > soon
+            {
+                self.step(key, Step::Waiting(soon), |_| {});
+            }
+        }
+    }
+
+    /// Half of the life that was left at receipt, give or take a tenth.
+    fn half_life(&mut self, validity: Validity, now: UnixTime) -> UnixTime {
+        let life = seconds(validity.ends, validity.received).max(0);
+        let wait = self
+            .jitter
+            .between(life.saturating_mul(45) / 100, life.saturating_mul(55) / 100)
+            .max(1);
+        // Never before now: what is due since yesterday is due now and not first of all.
+        later(validity.received, wait).max(now)
+    }
+
+    fn step(&mut self, key: K, step: Step, and: impl FnOnce(&mut Plan)) {
+        let plan = self.plans.entry(key.clone()).or_insert(Plan {
+            step,
+            held: None,
+            failures: 0,
+        });
+        if let Step::Waiting(at) = plan.step {
+            self.wakes.remove(&(at, key.clone()));
+        }
+        plan.step = step;
+        and(plan);
+        if let Step::Waiting(at) = step {
+            self.wakes.insert((at, key));
+        }
+    }
+}
+
+fn later(time: UnixTime, by: i64) -> UnixTime {
+    UnixTime::from_secs(time.as_secs().saturating_add(by))
+}
+
+fn seconds(until: UnixTime, from: UnixTime) -> i64 {
+    until.as_secs().saturating_sub(from.as_secs())
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
