@@ -111,14 +111,14 @@ pub struct Receipt {
 }
 
 /// How the log does, for readiness and health.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Standing {
     /// Events are written.
     Writing,
     /// The last write did not succeed, the next may.
-    Failing(AuditError),
-    /// No write will succeed any more.
-    Broken,
+    Failing(String),
+    /// No write will succeed any more: the daemon should end and be started again.
+    Broken(String),
 }
 
 /// The handle of a log: cheap to clone. The last one that goes writes a last checkpoint.
@@ -217,18 +217,14 @@ impl Audit {
 
     /// How the log does.
     pub fn standing(&self) -> Standing {
-        if self
-            .inner
-            .thread
-            .lock()
-            .is_ok_and(|t| t.as_ref().is_some_and(JoinHandle::is_finished))
-        {
-            return Standing::Broken;
+        let thread = self.inner.thread.lock();
+        if thread.is_ok_and(|thread| thread.as_ref().is_none_or(JoinHandle::is_finished)) {
+            return Standing::Broken("the log's thread has ended".to_owned());
         }
-        self.inner
-            .standing
-            .lock()
-            .map_or(Standing::Broken, |standing| *standing)
+        match self.inner.standing.lock() {
+            Ok(standing) => standing.clone(),
+            Err(_) => Standing::Broken("the log's thread has panicked".to_owned()),
+        }
     }
 
     /// Writes what waits and a last checkpoint, and ends the log for every handle. Blocks.

@@ -113,7 +113,7 @@ async fn a_full_disk_refuses_and_leaves_no_gap_when_there_is_space_again() {
         let refused = audit.record(event(1)).await.unwrap_err();
         assert!(refused == AuditError::Full && refused.may_retry());
     }
-    assert_eq!(audit.standing(), Standing::Failing(AuditError::Full));
+    assert_eq!(audit.standing(), Standing::Failing("the disk is full".into()));
     audit.set_memory_full(false);
     assert_eq!(audit.record(event(2)).await, Ok(Receipt { index: 1 }));
     assert_eq!(audit.standing(), Standing::Writing);

@@ -113,14 +113,8 @@ impl Writer {
                 self.uncovered_since.get_or_insert_with(Instant::now);
                 self.stand(Standing::Writing);
             }
-            Err(error) => {
-                let why = refusal(error);
-                self.stand(if error.may_retry() {
-                    Standing::Failing(why)
-                } else {
-                    Standing::Broken
-                });
-            }
+            Err(error) if error.may_retry() => self.stand(Standing::Failing(error.to_string())),
+            Err(error) => self.stand(Standing::Broken(error.to_string())),
         }
         for (receipt, reply) in replies {
             // Nobody may wait any more: the event stands all the same.
@@ -176,14 +170,20 @@ impl Writer {
         if *current == standing {
             return;
         }
-        match standing {
+        match &standing {
             Standing::Writing => tracing::info!("the audit log is written again"),
             Standing::Failing(why) => {
-                tracing::error!(%why, "the audit log fails: nothing is issued until it is written again");
+                tracing::error!(
+                    why,
+                    "the audit log fails: nothing is issued until it is written again"
+                );
             }
-            Standing::Broken => tracing::error!(
-                "the audit log cannot be written any more: nothing is issued until the daemon is started again"
-            ),
+            Standing::Broken(why) => {
+                tracing::error!(
+                    why,
+                    "the audit log is broken: nothing is issued until the daemon starts anew"
+                );
+            }
         }
         *current = standing;
     }

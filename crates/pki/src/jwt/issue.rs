@@ -34,7 +34,7 @@ pub struct JwtSvidProfile {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TokenId {
     /// No number.
-    None,
+    Absent,
     /// 128 random bits.
     Random,
 }
@@ -106,7 +106,7 @@ pub fn issue_jwt_svid(
         return Err(IssueJwtError::Issuer);
     }
     let jti = match profile.token_id {
-        TokenId::None => None,
+        TokenId::Absent => None,
         TokenId::Random => Some(random_id()?),
     };
     let claims = Claims {

@@ -36,7 +36,7 @@ fn profile() -> JwtSvidProfile {
         issuer: None,
         issued_at: at(NOW),
         expires_at: at(NOW + 300),
-        token_id: TokenId::None,
+        token_id: TokenId::Absent,
     }
 }
 
