@@ -24,7 +24,10 @@ impl Hash {
 
     /// Lower-case hexadecimal, as in records.
     pub fn to_hex(self) -> String {
-        self.0.iter().map(|b| format!("{b:02x}")).collect()
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
+        // One is made and one compared for each record: this is the place where formatting would show.
+        self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
     }
 
     fn of(parts: &[&[u8]]) -> Self {
