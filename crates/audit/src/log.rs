@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use muster_identity::UnixTime;
 use muster_journal::{Journal, OpenError as JournalError};
 use muster_pki::{key::KeyKind, signer::Signer};
 use tokio::sync::oneshot;
@@ -18,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::{
     checkpoint,
     event::Event,
+    settings::Settings,
     sink::{Memory, Sink},
     verify::{self, VerifyError},
     walk::Tail,
@@ -28,33 +28,6 @@ use crate::{
 const QUEUE: usize = 4096;
 /// How long a caller waits for the disk. A disk that hangs must refuse callers, not collect them.
 const DEADLINE: Duration = Duration::from_secs(2);
-
-/// What tells the time of a record.
-pub type Now = Arc<dyn Fn() -> UnixTime + Send + Sync>;
-
-/// How a log is kept.
-#[derive(Clone)]
-pub struct Settings {
-    origin: String,
-    signer: Arc<dyn Signer>,
-    now: Now,
-    pub(crate) checkpoint_records: u64,
-    pub(crate) checkpoint_after: Duration,
-}
-
-impl Settings {
-    /// Settings for the log named `origin` (a schema-less URL that is the log's own, such as
-    /// `example.org/audit/<server id>`), whose checkpoints `signer` signs.
-    pub fn new(origin: impl Into<String>, signer: Arc<dyn Signer>, now: Now) -> Self {
-        Self {
-            origin: origin.into(),
-            signer,
-            now,
-            checkpoint_records: 1000,
-            checkpoint_after: Duration::from_secs(10),
-        }
-    }
-}
 
 /// Why a log was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -140,10 +113,10 @@ impl Audit {
     /// # Errors
     /// When another process has it open, when its files are damaged or its chain is broken.
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, OpenError> {
-        if !checkpoint::is_origin(&settings.origin) {
-            return Err(OpenError::Origin(settings.origin));
+        if !checkpoint::is_origin(settings.origin()) {
+            return Err(OpenError::Origin(settings.origin().to_owned()));
         }
-        if settings.signer.public_key().kind() != KeyKind::EcP256 {
+        if settings.signer().public_key().kind() != KeyKind::EcP256 {
             return Err(OpenError::Key);
         }
         let opened = Journal::open(dir, verify::options())?;
@@ -278,19 +251,5 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-impl Settings {
-    pub(crate) fn origin(&self) -> &str {
-        &self.origin
-    }
-
-    pub(crate) fn signer(&self) -> &dyn Signer {
-        self.signer.as_ref()
-    }
-
-    pub(crate) fn now(&self) -> UnixTime {
-        (self.now)()
     }
 }

@@ -15,9 +15,10 @@ use crate::{
     checkpoint::Checkpoint,
     event::Event,
     frame::{self, Batch},
-    log::{AuditError, Receipt, Settings, Standing},
+    log::{AuditError, Receipt, Standing},
     merkle::Hash,
     record,
+    settings::Settings,
     sink::Sink,
     walk::Tail,
 };
