@@ -92,13 +92,7 @@ const SECRET: &[&str] = &[
 ];
 
 /// Public bytes that one agent sends to thousands of streams: a clone must not copy them.
-const SHARED_BYTES: &[&str] = &[
-    ".X509SVID.x509_svid",
-    ".X509SVID.bundle",
-    ".X509SVIDResponse.federated_bundles",
-    ".X509BundlesResponse.bundles",
-    ".JWTBundlesResponse.bundles",
-];
+const SHARED_BYTES: &[&str] = &[".X509SVID.x509_svid", ".X509SVID.bundle"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let contracts = Path::new("contracts");

@@ -1,0 +1,176 @@
+//! `muster fetch x509`.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use muster_identity::{SpiffeId, TrustDomain, UnixTime};
+use muster_pki::{LocalKey, SecretBytes, Signer, bundle::Bundle, x509::X509Svid};
+use muster_proto::workload::{X509svidRequest, X509svidResponse};
+use muster_runtime::{Clock, SystemClock};
+use serde_json::{Value, json};
+
+use super::{Source, call, refused};
+use crate::{
+    failure::{Failure, chain, clean},
+    files::{Folder, Readers},
+    output::{self, Answer, Style},
+    pem,
+};
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct X509 {
+    /// Write svid.N.pem, svid.N.key, bundle.N.pem and federated_bundle.N.M.pem into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    write: Option<PathBuf>,
+    /// Stay, and print (and write) again whenever something changes.
+    #[arg(long)]
+    watch: bool,
+    #[command(flatten)]
+    source: Source,
+}
+
+impl X509 {
+    pub(super) async fn run(self, style: &Style) -> Result<Answer, Failure> {
+        const WHAT: &str = "X.509-SVIDs";
+        let folder = self.write.as_deref().map(Folder::open).transpose()?;
+        let mut client = self.source.client().await?;
+        let request = client.fetch_x509svid(call(X509svidRequest {}));
+        let (mut message, mut stream) = self.source.first_of(WHAT, request).await?;
+        loop {
+            let update = Update::read(message)?;
+            let answer = update.answer(folder.as_ref())?;
+            if !self.watch {
+                return Ok(answer);
+            }
+            style.print(&answer)?;
+            message = match stream.message().await {
+                Ok(Some(message)) => message,
+                Ok(None) => {
+                    return Err(Failure::unreachable(
+                        "could not go on watching",
+                        "the agent ended the stream",
+                    ));
+                }
+                Err(status) => return Err(refused(WHAT, &status)),
+            };
+        }
+    }
+}
+
+/// One message, checked as a workload should check it.
+struct Update {
+    svids: Vec<Held>,
+    federated: BTreeMap<TrustDomain, Bundle>,
+}
+
+struct Held {
+    svid: X509Svid,
+    key: SecretBytes,
+    bundle: Bundle,
+    hint: String,
+}
+
+impl Update {
+    fn read(message: X509svidResponse) -> Result<Self, Failure> {
+        let mut svids = Vec::with_capacity(message.svids.len());
+        for (index, mut wire) in message.svids.into_iter().enumerate() {
+            let key = SecretBytes::new(std::mem::take(&mut wire.x509_svid_key));
+            let svid = X509Svid::from_der_concat(&wire.x509_svid).map_err(|error| wrong(index, &error))?;
+            let id: SpiffeId = wire.spiffe_id.parse().map_err(|error| wrong(index, &error))?;
+            let held = LocalKey::from_pkcs8(key.expose_secret()).map_err(|error| wrong(index, &error))?;
+            if id != *svid.id() || held.public_key() != svid.public_key() {
+                return Err(Failure::refused(
+                    format!("could not use identity {index} of the agent's answer"),
+                    "its ID, certificate and key don't belong together",
+                ));
+            }
+            let bundle = Bundle::from_der_concat(id.trust_domain().clone(), &wire.bundle)
+                .map_err(|error| wrong(index, &error))?;
+            svids.push(Held {
+                svid,
+                key,
+                bundle,
+                hint: clean(&wire.hint),
+            });
+        }
+        let federated = super::bundles::read_x509(&message.federated_bundles)?;
+        Ok(Self { svids, federated })
+    }
+
+    fn answer(&self, folder: Option<&Folder>) -> Result<Answer, Failure> {
+        let now = SystemClock.now();
+        let mut blocks: Vec<String> = self.svids.iter().map(|held| held.block(now)).collect();
+        if !self.federated.is_empty() {
+            let names: Vec<_> = self.federated.keys().map(TrustDomain::to_string).collect();
+            blocks.push(output::block([("Federated", names.join(", "))]));
+        }
+        if let Some(folder) = folder {
+            let written = self.write(folder)?;
+            let lines: Vec<_> = written
+                .iter()
+                .map(|path| format!("wrote {}", path.display()))
+                .collect();
+            blocks.push(lines.join("\n"));
+        }
+        let federated: BTreeMap<&str, String> = self
+            .federated
+            .iter()
+            .map(|(name, bundle)| (name.as_str(), bundle.x509_pem()))
+            .collect();
+        let json = json!({
+            "svids": self.svids.iter().map(Held::json).collect::<Value>(),
+            "federated_bundles": federated,
+        });
+        Ok(Answer::new(blocks.join("\n\n"), json))
+    }
+
+    /// Keys first: who sees a new certificate finds its key.
+    fn write(&self, folder: &Folder) -> Result<Vec<PathBuf>, Failure> {
+        let mut written = Vec::new();
+        for (n, held) in self.svids.iter().enumerate() {
+            let key = pem::private_key(held.key.expose_secret());
+            written.push(folder.write(&format!("svid.{n}.key"), key.as_bytes(), Readers::Owner)?);
+            let chain = pem::certificates(held.svid.chain());
+            written.push(folder.write(&format!("svid.{n}.pem"), chain.as_bytes(), Readers::All)?);
+            let bundle = held.bundle.x509_pem();
+            written.push(folder.write(&format!("bundle.{n}.pem"), bundle.as_bytes(), Readers::All)?);
+            for (m, bundle) in self.federated.values().enumerate() {
+                let name = format!("federated_bundle.{n}.{m}.pem");
+                written.push(folder.write(&name, bundle.x509_pem().as_bytes(), Readers::All)?);
+            }
+        }
+        Ok(written)
+    }
+}
+
+impl Held {
+    fn block(&self, now: UnixTime) -> String {
+        output::block([
+            ("SPIFFE ID", self.svid.id().to_string()),
+            ("Hint", self.hint.clone()),
+            ("Valid from", output::moment(self.svid.not_before(), now)),
+            ("Valid until", output::moment(self.svid.not_after(), now)),
+            ("Serial number", self.svid.serial().to_string()),
+            ("Authorities", self.bundle.x509_authorities().len().to_string()),
+        ])
+    }
+
+    /// Without the key: it goes into a file if somebody asks, never into a pipe by chance.
+    fn json(&self) -> Value {
+        json!({
+            "spiffe_id": self.svid.id().to_string(),
+            "hint": self.hint,
+            "serial_number": self.svid.serial().to_string(),
+            "not_before": self.svid.not_before().as_secs(),
+            "not_after": self.svid.not_after().as_secs(),
+            "x509_svid": pem::certificates(self.svid.chain()),
+            "bundle": self.bundle.x509_pem(),
+        })
+    }
+}
+
+fn wrong(index: usize, error: &dyn std::error::Error) -> Failure {
+    Failure::refused(
+        format!("could not use identity {index} of the agent's answer"),
+        chain(error),
+    )
+}

@@ -1,0 +1,77 @@
+//! `muster`: the operator's command.
+//!
+//! ```text
+//! entry, node, token, bundle, mint, log, health ─gRPC, admin socket→ server or agent
+//! fetch                                         ─gRPC, Workload API→ agent, as any workload
+//! validate                                      ─→ muster-pki, no daemon, no clock but the one you name
+//! ```
+//!
+//! One file for each noun of the command. A command returns what is to be printed ([`output::Answer`]) or why it
+//! failed ([`failure::Failure`]: the thing, the reason, the next step); only [`main`] prints and decides the exit
+//! code: 0 done, 1 refused or not found, 2 usage, 3 the daemon could not be reached.
+//!
+//! Trusted: nothing that a daemon sends is printed without being parsed or escaped first. Begin at [`main`].
+
+mod args;
+mod bundle;
+mod connect;
+mod duration;
+mod entry;
+mod failure;
+mod fetch;
+mod files;
+mod fingerprint;
+mod health;
+mod log;
+mod mint;
+mod node;
+mod output;
+mod pages;
+mod pem;
+mod token;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    args::{Command, Muster},
+    failure::Failure,
+    output::{Answer, Style},
+};
+
+/// Reads the command line, does what it says, prints, and gives the exit code.
+pub fn main() -> ExitCode {
+    let muster = Muster::parse();
+    let style = Style::of_terminal(muster.output);
+    let outcome = runtime().and_then(|runtime| runtime.block_on(run(muster.command, &style)));
+    match outcome.and_then(|answer| style.print(&answer).map(|()| answer.exit_code())) {
+        Ok(code) => code,
+        Err(failure) => {
+            style.print_failure(&failure);
+            failure.exit_code()
+        }
+    }
+}
+
+async fn run(command: Command, style: &Style) -> Result<Answer, Failure> {
+    match command {
+        Command::Entry(command) => command.run(style).await,
+        Command::Node(command) => command.run(style).await,
+        Command::Token(command) => command.run().await,
+        Command::Bundle(command) => command.run(style).await,
+        Command::Mint(command) => command.run().await,
+        Command::Fetch(command) => command.run(style).await,
+        Command::Validate(command) => command.run(),
+        Command::Health(command) => command.run().await,
+        Command::Log(command) => command.run().await,
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::refused("could not start", error))
+}
