@@ -11,7 +11,7 @@ use std::{
 };
 
 use muster_journal::{Journal, OpenError as JournalError};
-use muster_pki::{key::KeyKind, signer::Signer};
+use muster_pki::key::KeyKind;
 use tokio::sync::oneshot;
 
 use crate::{
