@@ -1,0 +1,147 @@
+//! `spire.api.server.agent.v1.Agent`: nodes, and the join tokens that let them in.
+
+mod attest;
+mod manage;
+mod page;
+mod token;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use muster_audit::{Action, Event, Outcome};
+use muster_proto::convert::NodeFilter;
+use muster_proto::spire::server::agent::{
+    AttestAgentRequest, AttestAgentResponse, BanAgentRequest, CountAgentsRequest, CountAgentsResponse,
+    CreateJoinTokenRequest, DeleteAgentRequest, GetAgentRequest, ListAgentsRequest, ListAgentsResponse,
+    PostStatusRequest, PostStatusResponse, RenewAgentRequest, RenewAgentResponse, agent_server::Agent,
+    attest_agent_request, attest_agent_response,
+};
+use muster_proto::spire::types;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::limits::Limited;
+use super::{Caller, Context, Refusal};
+
+/// How long a node may take for its first message: it stands at the door without a certificate.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The service.
+pub struct AgentService {
+    context: Arc<Context>,
+}
+
+impl AgentService {
+    /// Makes the service.
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+}
+
+#[tonic::async_trait]
+impl Agent for AgentService {
+    async fn count_agents(
+        &self,
+        request: Request<CountAgentsRequest>,
+    ) -> Result<Response<CountAgentsResponse>, Status> {
+        let filter = NodeFilter::try_from(request.get_ref().filter.as_ref()).map_err(Refusal::from)?;
+        let count = page::matching(&self.context.registry.view(), &filter, None).count();
+        Ok(Response::new(CountAgentsResponse {
+            count: i32::try_from(count).unwrap_or(i32::MAX),
+        }))
+    }
+
+    async fn list_agents(
+        &self,
+        request: Request<ListAgentsRequest>,
+    ) -> Result<Response<ListAgentsResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let filter = NodeFilter::try_from(request.filter.as_ref()).map_err(Refusal::from)?;
+        let page = page::Page::new(request.page_size, &request.page_token)?;
+        let (nodes, next_page_token) = page.of(&self.context.registry.view(), &filter);
+        let event = Event::new(caller.actor(), Action::NodeRead, Outcome::Done).fact("nodes", nodes.len());
+        self.context.record(event).await?;
+        let mask = request.output_mask.as_ref();
+        let agents = nodes.iter().map(|node| page::to_wire(node, mask)).collect();
+        Ok(Response::new(ListAgentsResponse {
+            agents,
+            next_page_token,
+        }))
+    }
+
+    async fn get_agent(&self, request: Request<GetAgentRequest>) -> Result<Response<types::Agent>, Status> {
+        let request = request.into_inner();
+        let node = manage::find(&self.context.registry.view(), request.id.as_ref())?;
+        Ok(Response::new(page::to_wire(&node, request.output_mask.as_ref())))
+    }
+
+    async fn delete_agent(&self, request: Request<DeleteAgentRequest>) -> Result<Response<()>, Status> {
+        let caller = Caller::of(&request)?;
+        manage::evict(&self.context, &caller, request.get_ref().id.as_ref()).await?;
+        Ok(Response::new(()))
+    }
+
+    async fn ban_agent(&self, request: Request<BanAgentRequest>) -> Result<Response<()>, Status> {
+        let caller = Caller::of(&request)?;
+        manage::ban(&self.context, &caller, request.get_ref().id.as_ref()).await?;
+        Ok(Response::new(()))
+    }
+
+    type AttestAgentStream = Pin<Box<dyn Stream<Item = Result<AttestAgentResponse, Status>> + Send>>;
+
+    async fn attest_agent(
+        &self,
+        request: Request<Streaming<AttestAgentRequest>>,
+    ) -> Result<Response<Self::AttestAgentStream>, Status> {
+        let caller = Caller::of(&request)?;
+        self.context.limits.wait(Limited::Attest, &caller, 1).await?;
+        let mut requests = request.into_inner();
+        let first = tokio::time::timeout(PATIENCE, requests.message()).await;
+        let first = first
+            .map_err(|_| Refusal::new(Code::DeadlineExceeded, "the attestation did not begin in 10 s"))??;
+        let Some(attest_agent_request::Step::Params(params)) = first.and_then(|first| first.step) else {
+            return Err(Refusal::invalid("malformed param: missing params").into());
+        };
+        let (svid, reattestable) = attest::attest(&self.context, &caller, params).await?;
+        let result = attest_agent_response::Result {
+            svid: Some(svid),
+            reattestable,
+        };
+        let step = Some(attest_agent_response::Step::Result(result));
+        Ok(Response::new(Box::pin(stream::iter([Ok(AttestAgentResponse {
+            step,
+        })]))))
+    }
+
+    async fn renew_agent(
+        &self,
+        request: Request<RenewAgentRequest>,
+    ) -> Result<Response<RenewAgentResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        self.context.limits.wait(Limited::Csr, &caller, 1).await?;
+        let svid = attest::renew(&self.context, &caller, request.into_inner()).await?;
+        Ok(Response::new(RenewAgentResponse { svid: Some(svid) }))
+    }
+
+    async fn create_join_token(
+        &self,
+        request: Request<CreateJoinTokenRequest>,
+    ) -> Result<Response<types::JoinToken>, Status> {
+        let caller = Caller::of(&request)?;
+        Ok(Response::new(
+            token::create(&self.context, &caller, request.into_inner()).await?,
+        ))
+    }
+
+    async fn post_status(
+        &self,
+        request: Request<PostStatusRequest>,
+    ) -> Result<Response<PostStatusResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        self.context.limits.wait(Limited::PostStatus, &caller, 1).await?;
+        manage::note_version(&self.context, &caller, request.into_inner().agent_version).await?;
+        Ok(Response::new(PostStatusResponse {}))
+    }
+}
