@@ -239,7 +239,7 @@ impl From<Refused> for Item {
     fn from(refused: Refused) -> Self {
         Self {
             status: refused.refusal.into_item(),
-            entry: refused.existing,
+            entry: refused.existing.map(|entry| *entry),
         }
     }
 }
