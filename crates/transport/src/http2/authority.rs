@@ -6,6 +6,8 @@
 //! no byte moves, no length changes, and what the peer's and our dynamic tables hold stays the same on both sides,
 //! since ours only ever sees the new value. A Huffman-coded value needs no decoding for that: eight-bit codes fill it.
 //!
+//! An empty value stays what it is, since nothing of that length is valid; no client sends one.
+//!
 //! The filter follows the grammar of header blocks (RFC 7541 6) and no table. It misses a value whose name is given by
 //! a dynamic index, which encoders have no cause to use: `:authority` has a static one.
 

@@ -43,6 +43,65 @@ async fn no_legitimate_connection_of_a_thousand_is_refused() {
 }
 
 #[tokio::test]
+async fn the_authorities_that_grpc_clients_send_are_all_served() {
+    let serving = Serving::start();
+    for authority in [
+        "localhost",
+        "%2Ftmp%2Fapi.sock",
+        "/tmp/api.sock",
+        "unix:%2Ftmp",
+        "a b",
+        "\u{e9}",
+        "",
+    ] {
+        for huffman in [false, true] {
+            let mut client = UnixStream::connect(serving.socket()).await.unwrap();
+            client.write_all(&request(authority, huffman)).await.unwrap();
+            let answer = loop {
+                let frame = read_frame(&mut client).await;
+                match (frame[3], frame[4] & 1) {
+                    (6, 0) => client
+                        .write_all(&[&frame[..4], &[1], &frame[5..]].concat())
+                        .await
+                        .unwrap(),
+                    (0, _) | (3 | 7, _) => break frame,
+                    _ => {}
+                }
+            };
+            assert_eq!(answer[3], 0, "{authority:?} coded {huffman}: {answer:x?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_real_encoders_headers_reach_the_handler_as_they_were() {
+    // h2 decodes what h2 encoded after the door's repair: all but the authority must be the same.
+    let serving = Serving::start();
+    let socket = UnixStream::connect(serving.socket()).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(socket).await.unwrap();
+    let connection = tokio::task::spawn(connection);
+    for (number, authority) in ["localhost", "muster.example:8443", "[::1]:80", "localhost"]
+        .into_iter()
+        .enumerate()
+    {
+        let request = http::Request::post(format!("http://{authority}/muster.test.Who/Ask"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("x-long", "y".repeat(200 + number))
+            .body(())
+            .unwrap();
+        client = client.ready().await.unwrap();
+        let (answer, mut body) = client.send_request(request, false).unwrap();
+        body.send_data(vec![0; 5].into(), true).unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert!(answer.headers().get("grpc-status").is_none(), "{answer:?}");
+    }
+    drop(client);
+    connection.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn calls_side_by_side_share_one_proof() {
     let serving = Serving::start();
     let channel = dial(&serving.socket()).await;
@@ -215,6 +274,22 @@ async fn futures<T>(count: usize, mut make: impl AsyncFnMut() -> T) -> Vec<T> {
         all.push(make().await);
     }
     all
+}
+
+/// A whole request with this authority, its value spelled out or as if Huffman-coded: invalid either way, most of them.
+fn request(authority: &str, huffman: bool) -> Vec<u8> {
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    let mut block = b"\x83\x86\x44\x14/muster.test.Who/Ask".to_vec();
+    block.extend([
+        0x41,
+        u8::try_from(authority.len()).unwrap() | if huffman { 0x80 } else { 0 },
+    ]);
+    block.extend(authority.as_bytes());
+    block.extend(b"\x5f\x10application/grpc\x40\x02te\x08trailers");
+    bytes.extend([0, 0, u8::try_from(block.len()).unwrap(), 1, 4, 0, 0, 0, 1]);
+    bytes.extend(block);
+    bytes.extend([0, 0, 5, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0]);
+    bytes
 }
 
 /// The server's first PING, already made an answer.
