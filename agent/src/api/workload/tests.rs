@@ -12,6 +12,7 @@ use muster_identity::{Facts, Selector, SpiffeId, UnixTime};
 use muster_pki::bundle::{Bundle, BundleSet};
 use muster_pki::jwt::{Audience, JwtAuthority, JwtSvid, JwtSvidProfile, KeyId, TokenId, issue_jwt_svid};
 use muster_pki::{KeyAlgorithm, LocalKey, Signer};
+use muster_plugin_api::WorkloadAttestor;
 use muster_plugin_api::decorate::Meter;
 use muster_plugin_api::fake::{FakeWorkloadAttestor, Mood};
 use muster_proto::workload as pb;
@@ -32,6 +33,12 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+mod callers;
+mod refusals;
+mod serving;
+mod streams;
+mod tokens;
+
 use super::*;
 use crate::api::{ApiMetrics, serve_workload};
 use crate::cache::{HeldIdentity, HeldJwt, HeldX509, JwtFetchError, WorkloadView};
@@ -45,11 +52,14 @@ struct FakeIdentities {
     view: watch::Sender<Arc<WorkloadView>>,
     tokens: Mutex<Result<Vec<HeldJwt>, JwtFetchError>>,
     hopes: bool,
+    /// The facts of the last caller.
+    asked_for: Mutex<Facts>,
 }
 
 #[async_trait]
 impl Identities for FakeIdentities {
-    fn subscribe(&self, _facts: &Facts) -> watch::Receiver<Arc<WorkloadView>> {
+    fn subscribe(&self, facts: &Facts) -> watch::Receiver<Arc<WorkloadView>> {
+        *self.asked_for.lock().unwrap() = facts.clone();
         self.view.subscribe()
     }
 
@@ -94,6 +104,8 @@ struct Setup {
     settings: WorkloadSettings,
     hopes: bool,
     view: WorkloadView,
+    /// Beside the fake one.
+    attestors: Vec<Arc<dyn WorkloadAttestor>>,
 }
 
 impl Default for Setup {
@@ -108,6 +120,7 @@ impl Default for Setup {
             settings: WorkloadSettings::default(),
             hopes: false,
             view,
+            attestors: Vec::new(),
         }
     }
 }
@@ -123,15 +136,18 @@ impl Setup {
             view: watch::Sender::new(Arc::new(self.view)),
             tokens: Mutex::new(Err(JwtFetchError::NotEntitled)),
             hopes: self.hopes,
+            asked_for: Mutex::default(),
         });
         let answers = Mood::Answers(vec!["one:a".parse().unwrap()], Vec::new());
         let attestor = Arc::new(FakeWorkloadAttestor::new(&["one"], answers));
         let metrics = ApiMetrics::new(&Metrics::new("test"));
         let meter: Arc<dyn Meter> = Arc::new(metrics.clone());
         let stop = Stop::new();
+        let mut attestors = self.attestors;
+        attestors.push(Arc::clone(&attestor) as _);
         let parts = Parts {
             identities: Arc::clone(&identities) as _,
-            attestors: Arc::new(Attestors::new(vec![Arc::clone(&attestor) as _], &meter)),
+            attestors: Arc::new(Attestors::new(attestors, &meter)),
             audit: audit.clone(),
             clock: Arc::new(ManualClock::new(UnixTime::from_secs(NOW))),
             metrics,
@@ -288,583 +304,4 @@ async fn x509(
         .fetch_x509svid(request(pb::X509svidRequest {}))
         .await
         .map(tonic::Response::into_inner)
-}
-
-#[tokio::test]
-async fn a_process_gets_the_identity_that_it_is_entitled_to() {
-    let agent = Setup::with(one_identity()).start();
-    let mut stream = x509(&mut agent.client().await).await.unwrap();
-    let message = stream.message().await.unwrap().unwrap();
-    let [svid] = message.svids.as_slice() else {
-        panic!("one identity is one SVID")
-    };
-    assert_eq!(svid.spiffe_id, "spiffe://example.org/a");
-    assert_eq!(
-        (svid.x509_svid.as_ref(), svid.x509_svid_key.as_slice()),
-        (&b"chain"[..], &b"the key"[..])
-    );
-}
-
-#[tokio::test]
-async fn a_stream_follows_what_changes_and_says_nothing_else() {
-    let bundles = own();
-    let svids = |chain| {
-        view(
-            vec![identity("e1", "spiffe://example.org/a", Some(chain))],
-            &bundles,
-        )
-    };
-    let (one, two) = (held(b"one"), held(b"two"));
-    let agent = Setup::with(svids(Arc::clone(&one))).start();
-    let mut stream = x509(&mut agent.client().await).await.unwrap();
-    assert_eq!(
-        stream.message().await.unwrap().unwrap().svids[0]
-            .x509_svid
-            .as_ref(),
-        b"one"
-    );
-    // The same SVID in a new view, then another one: only the other one is news.
-    agent.show(svids(one));
-    tokio::task::yield_now().await;
-    agent.show(svids(two));
-    assert_eq!(
-        stream.message().await.unwrap().unwrap().svids[0]
-            .x509_svid
-            .as_ref(),
-        b"two"
-    );
-}
-
-#[tokio::test]
-async fn several_identities_come_in_the_order_of_the_view() {
-    let identities = ["e1", "e2", "e3"]
-        .map(|entry| identity(entry, &format!("spiffe://example.org/{entry}"), Some(held(b"c"))));
-    let agent = Setup::with(view(identities.to_vec(), &own())).start();
-    let mut stream = x509(&mut agent.client().await).await.unwrap();
-    let message = stream.message().await.unwrap().unwrap();
-    let ids: Vec<_> = message.svids.iter().map(|svid| svid.spiffe_id.as_str()).collect();
-    assert_eq!(
-        ids,
-        [
-            "spiffe://example.org/e1",
-            "spiffe://example.org/e2",
-            "spiffe://example.org/e3"
-        ]
-    );
-    assert_eq!(agent.recorded("x509_svid.hand_out"), 3);
-}
-
-#[tokio::test]
-async fn the_last_entry_takes_the_stream_with_it() {
-    let agent = Setup::with(one_identity()).start();
-    let mut stream = x509(&mut agent.client().await).await.unwrap();
-    stream.message().await.unwrap().unwrap();
-    agent.show(view(Vec::new(), &own()));
-    let status = stream.message().await.unwrap_err();
-    assert_eq!(status.code(), Code::PermissionDenied);
-    assert!(
-        status.message().starts_with("no identity issued (reference R-"),
-        "{}",
-        status.message()
-    );
-}
-
-#[tokio::test]
-async fn who_is_registered_nowhere_is_refused_and_recorded() {
-    let agent = Setup::default().start();
-    let mut client = agent.client().await;
-    let status = x509(&mut client).await.unwrap_err();
-    assert_eq!(status.code(), Code::PermissionDenied);
-    let reference = status
-        .message()
-        .split("(reference ")
-        .nth(1)
-        .unwrap()
-        .trim_end_matches(')')
-        .to_owned();
-    assert_eq!(agent.recorded(&reference), 1);
-    let bundles = client
-        .fetch_x509_bundles(request(pb::X509BundlesRequest {}))
-        .await
-        .unwrap_err();
-    assert_eq!(bundles.code(), Code::PermissionDenied);
-    let token = pb::JwtsvidRequest {
-        audience: vec!["a".to_owned()],
-        spiffe_id: String::new(),
-    };
-    assert_eq!(
-        client.fetch_jwtsvid(request(token)).await.unwrap_err().code(),
-        Code::PermissionDenied
-    );
-}
-
-#[tokio::test]
-async fn who_might_be_entitled_if_an_attestor_worked_is_told_to_come_back() {
-    let agent = Setup {
-        hopes: true,
-        ..Setup::default()
-    }
-    .start();
-    agent.attestor.set(Mood::Down);
-    assert_eq!(
-        x509(&mut agent.client().await).await.unwrap_err().code(),
-        Code::Unavailable
-    );
-}
-
-#[tokio::test]
-async fn who_an_attestor_refuses_is_refused() {
-    let agent = Setup::with(one_identity()).start();
-    agent.attestor.set(Mood::Refuses);
-    assert_eq!(
-        x509(&mut agent.client().await).await.unwrap_err().code(),
-        Code::PermissionDenied
-    );
-}
-
-#[tokio::test]
-async fn before_the_server_was_heard_a_caller_waits() {
-    let agent = Setup::with(WorkloadView::new(Vec::new(), own(), false, false)).start();
-    let mut client = agent.client().await;
-    let waiting = x509(&mut client);
-    let late = async {
-        agent.identities.view.subscribe();
-        agent.show(one_identity());
-    };
-    let (stream, ()) = tokio::join!(waiting, late);
-    assert_eq!(stream.unwrap().message().await.unwrap().unwrap().svids.len(), 1);
-}
-
-#[tokio::test]
-async fn without_the_header_every_method_is_refused_first() {
-    let agent = Setup::with(one_identity()).start();
-    let mut client = agent.client().await;
-    let mut codes = Vec::new();
-    codes.push(
-        client
-            .fetch_x509svid(pb::X509svidRequest {})
-            .await
-            .unwrap_err()
-            .code(),
-    );
-    codes.push(
-        client
-            .fetch_x509_bundles(pb::X509BundlesRequest {})
-            .await
-            .unwrap_err()
-            .code(),
-    );
-    codes.push(
-        client
-            .fetch_jwtsvid(pb::JwtsvidRequest::default())
-            .await
-            .unwrap_err()
-            .code(),
-    );
-    codes.push(
-        client
-            .fetch_jwt_bundles(pb::JwtBundlesRequest {})
-            .await
-            .unwrap_err()
-            .code(),
-    );
-    codes.push(
-        client
-            .validate_jwtsvid(pb::ValidateJwtsvidRequest::default())
-            .await
-            .unwrap_err()
-            .code(),
-    );
-    codes.push(
-        client
-            .fetch_witsvid(pb::WitsvidRequest::default())
-            .await
-            .unwrap_err()
-            .code(),
-    );
-    codes.push(
-        client
-            .fetch_wit_bundles(pb::WitBundlesRequest {})
-            .await
-            .unwrap_err()
-            .code(),
-    );
-    assert_eq!(codes, [Code::InvalidArgument; 7]);
-    assert_eq!(agent.attestor.asked(), 0, "before attestation");
-    let mut twice = request(pb::X509svidRequest {});
-    twice
-        .metadata_mut()
-        .append("workload.spiffe.io", MetadataValue::from_static("true"));
-    assert_eq!(
-        client.fetch_x509svid(twice).await.unwrap_err().code(),
-        Code::InvalidArgument
-    );
-}
-
-#[tokio::test]
-async fn the_wit_profile_and_unknown_methods_are_unimplemented() {
-    let agent = Setup::with(one_identity()).start();
-    let mut client = agent.client().await;
-    let wit = client
-        .fetch_witsvid(request(pb::WitsvidRequest::default()))
-        .await
-        .unwrap_err();
-    let bundles = client
-        .fetch_wit_bundles(request(pb::WitBundlesRequest {}))
-        .await
-        .unwrap_err();
-    assert_eq!([wit.code(), bundles.code()], [Code::Unimplemented; 2]);
-    for (header, code) in [(true, Code::Unimplemented), (false, Code::InvalidArgument)] {
-        let mut grpc = tonic::client::Grpc::new(agent.channel().await);
-        grpc.ready().await.unwrap();
-        let path = http::uri::PathAndQuery::from_static("/SpiffeWorkloadAPI/FetchEverything");
-        let empty = pb::X509svidRequest {};
-        let call = if header {
-            request(empty)
-        } else {
-            Request::new(empty)
-        };
-        let codec = tonic_prost::ProstCodec::<pb::X509svidRequest, pb::X509svidRequest>::default();
-        assert_eq!(grpc.unary(call, path, codec).await.unwrap_err().code(), code);
-    }
-}
-
-#[tokio::test]
-async fn bundles_come_by_trust_domain_id() {
-    let keys = LocalKey::generate(KeyAlgorithm::EcP256).unwrap();
-    let mut bundles = BundleSet::new(bundle("example.org", Some(&keys)));
-    bundles.put_federated(bundle("other.org", None)).unwrap();
-    let agent = Setup::with(view(
-        vec![identity("e1", "spiffe://example.org/a", None)],
-        &Arc::new(bundles),
-    ))
-    .start();
-    let mut client = agent.client().await;
-    let mut stream = client
-        .fetch_x509_bundles(request(pb::X509BundlesRequest {}))
-        .await
-        .unwrap()
-        .into_inner();
-    let x509 = stream.message().await.unwrap().unwrap().bundles;
-    let mut stream = client
-        .fetch_jwt_bundles(request(pb::JwtBundlesRequest {}))
-        .await
-        .unwrap()
-        .into_inner();
-    let jwt = stream.message().await.unwrap().unwrap().bundles;
-    for ids in [x509.keys().collect::<BTreeSet<_>>(), jwt.keys().collect()] {
-        assert_eq!(
-            ids.into_iter().collect::<Vec<_>>(),
-            ["spiffe://example.org", "spiffe://other.org"]
-        );
-    }
-    let own: serde_json::Value = serde_json::from_slice(&jwt["spiffe://example.org"]).unwrap();
-    assert_eq!(own["keys"][0]["kid"], "key-1");
-}
-
-#[tokio::test]
-async fn verifiers_without_an_identity_get_the_own_bundle_where_that_is_allowed() {
-    let settings = WorkloadSettings {
-        allow_unauthenticated_verifiers: true,
-        ..WorkloadSettings::default()
-    };
-    let agent = Setup {
-        settings,
-        ..Setup::default()
-    }
-    .start();
-    let mut client = agent.client().await;
-    let mut stream = client
-        .fetch_x509_bundles(request(pb::X509BundlesRequest {}))
-        .await
-        .unwrap()
-        .into_inner();
-    let bundles = stream.message().await.unwrap().unwrap().bundles;
-    assert_eq!(bundles.keys().collect::<Vec<_>>(), ["spiffe://example.org"]);
-    assert_eq!(
-        x509(&mut client).await.unwrap_err().code(),
-        Code::PermissionDenied
-    );
-}
-
-#[tokio::test]
-async fn a_token_is_handed_out_and_wrong_requests_are_refused() {
-    let agent = Setup::with(one_identity()).start();
-    let svid = agent.hold_token("spiffe://example.org/a", &["x"]);
-    let mut client = agent.client().await;
-    let ask = |audience: &[&str], id: &str| {
-        request(pb::JwtsvidRequest {
-            audience: audience.iter().map(ToString::to_string).collect(),
-            spiffe_id: id.to_owned(),
-        })
-    };
-    let answer = client.fetch_jwtsvid(ask(&["x"], "")).await.unwrap().into_inner();
-    assert_eq!(
-        (answer.svids[0].svid.as_str(), answer.svids[0].hint.as_str()),
-        (svid.token(), "main")
-    );
-    let many: Vec<String> = (0..17).map(|n| n.to_string()).collect();
-    let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    let wrong = [
-        ask(&[], ""),
-        ask(&["x", ""], ""),
-        ask(&many, ""),
-        ask(&["x"], "example.org/a"),
-        ask(&["x"], "spiffe://Example.org/a"),
-    ];
-    for wrong in wrong {
-        assert_eq!(
-            client.fetch_jwtsvid(wrong).await.unwrap_err().code(),
-            Code::InvalidArgument
-        );
-    }
-    let foreign = client
-        .fetch_jwtsvid(ask(&["x"], "spiffe://example.org/other"))
-        .await
-        .unwrap_err();
-    assert_eq!(foreign.code(), Code::PermissionDenied);
-    *agent.identities.tokens.lock().unwrap() = Err(JwtFetchError::Unreachable);
-    assert_eq!(
-        client.fetch_jwtsvid(ask(&["x"], "")).await.unwrap_err().code(),
-        Code::Unavailable
-    );
-}
-
-#[tokio::test]
-async fn a_token_is_validated_with_the_bundles_of_the_caller() {
-    let agent = Setup::default().start();
-    let mut bundles = BundleSet::new(bundle("example.org", Some(&agent.keys)));
-    bundles
-        .put_federated(bundle("other.org", Some(&agent.keys)))
-        .unwrap();
-    agent.show(view(Vec::new(), &Arc::new(bundles)));
-    let mut client = agent.client().await;
-    let ask = |audience: &str, svid: &str| {
-        request(pb::ValidateJwtsvidRequest {
-            audience: audience.to_owned(),
-            svid: svid.to_owned(),
-        })
-    };
-    let own = agent.token("spiffe://example.org/a", &["x", "y"]);
-    let answer = client
-        .validate_jwtsvid(ask("x", own.token()))
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!(answer.spiffe_id, "spiffe://example.org/a");
-    let claims = answer.claims.unwrap().fields;
-    assert!(claims.contains_key("iss") && matches!(claims["aud"].kind, Some(Kind::ListValue(_))));
-
-    let foreign = agent.token("spiffe://other.org/b", &["x"]);
-    let claims = client
-        .validate_jwtsvid(ask("x", foreign.token()))
-        .await
-        .unwrap()
-        .into_inner()
-        .claims
-        .unwrap();
-    assert_eq!(claims.fields.keys().collect::<Vec<_>>(), ["aud", "exp", "sub"]);
-
-    let stranger = agent.token("spiffe://stranger.org/c", &["x"]);
-    let wrong = [
-        ask("z", own.token()),
-        ask("", own.token()),
-        ask("x", ""),
-        ask("x", "no.to.ken"),
-        ask("x", stranger.token()),
-    ];
-    for wrong in wrong {
-        assert_eq!(
-            client.validate_jwtsvid(wrong).await.unwrap_err().code(),
-            Code::InvalidArgument
-        );
-    }
-}
-
-#[tokio::test]
-async fn the_first_hand_out_is_recorded_and_later_ones_are_not() {
-    let agent = Setup::with(one_identity()).start();
-    for _ in 0..3 {
-        let mut client = agent.client().await;
-        for _ in 0..2 {
-            x509(&mut client).await.unwrap().message().await.unwrap().unwrap();
-        }
-    }
-    assert_eq!(agent.recorded("x509_svid.hand_out"), 1);
-}
-
-#[tokio::test]
-async fn nothing_leaves_that_can_not_be_recorded() {
-    let agent = Setup::with(one_identity()).start();
-    agent.audit.set_memory_full(true);
-    assert_eq!(
-        x509(&mut agent.client().await).await.unwrap_err().code(),
-        Code::Unavailable
-    );
-    agent.audit.set_memory_full(false);
-    assert!(x509(&mut agent.client().await).await.is_ok());
-}
-
-#[tokio::test]
-async fn a_caller_beyond_its_rate_is_told_to_come_back() {
-    let settings = WorkloadSettings {
-        calls_per_second: 1,
-        ..WorkloadSettings::default()
-    };
-    let agent = Setup {
-        settings,
-        ..Setup::with(one_identity())
-    }
-    .start();
-    let mut client = agent.client().await;
-    assert!(x509(&mut client).await.is_ok());
-    assert_eq!(x509(&mut client).await.unwrap_err().code(), Code::Unavailable);
-}
-
-#[tokio::test]
-async fn stopping_ends_streams_with_a_status_and_leaves_nothing_running() {
-    let agent = Setup::with(one_identity()).start();
-    let mut client = agent.client().await;
-    let mut stream = x509(&mut client).await.unwrap();
-    stream.message().await.unwrap().unwrap();
-    agent.stop.order();
-    assert_eq!(stream.message().await.unwrap_err().code(), Code::Unavailable);
-    drop((stream, client));
-    assert_eq!(agent.running.await.unwrap(), Drained::Clean);
-}
-
-/// A client that is a made-up process.
-fn client_as(
-    agent: &Agent,
-    witness: &FakeWitness,
-) -> SpiffeWorkloadApiClient<InterceptedService<WorkloadApi, impl tonic::service::Interceptor + use<>>> {
-    let peer = Peer::new(witness.clone());
-    SpiffeWorkloadApiClient::with_interceptor(agent.api.clone(), move |mut request: Request<()>| {
-        request.extensions_mut().insert(peer.clone());
-        Ok(request)
-    })
-}
-
-#[tokio::test]
-async fn a_caller_that_runs_another_program_gets_no_further_message() {
-    let agent = Setup::with(one_identity()).start();
-    let witness = FakeWitness::new();
-    let mut client = client_as(&agent, &witness);
-    let mut stream = client
-        .fetch_x509svid(request(pb::X509svidRequest {}))
-        .await
-        .unwrap()
-        .into_inner();
-    stream.message().await.unwrap().unwrap();
-    witness.exec(2);
-    agent.show(view(
-        vec![identity("e1", "spiffe://example.org/a", Some(held(b"new")))],
-        &own(),
-    ));
-    assert_eq!(stream.message().await.unwrap_err().code(), Code::PermissionDenied);
-    assert!(stream.message().await.unwrap().is_none());
-    assert_eq!(agent.recorded("caller.refuse"), 1);
-}
-
-#[tokio::test]
-async fn a_quiet_stream_notices_that_its_caller_is_another_program() {
-    let agent = Setup::with(one_identity()).start();
-    let witness = FakeWitness::new();
-    let mut client = client_as(&agent, &witness);
-    let mut stream = client
-        .fetch_x509svid(request(pb::X509svidRequest {}))
-        .await
-        .unwrap()
-        .into_inner();
-    stream.message().await.unwrap().unwrap();
-    tokio::time::pause();
-    witness.exec(2);
-    assert_eq!(stream.message().await.unwrap_err().code(), Code::PermissionDenied);
-}
-
-#[tokio::test]
-async fn a_stream_ends_with_its_process() {
-    let agent = Setup::with(one_identity()).start();
-    let witness = FakeWitness::new();
-    let mut client = client_as(&agent, &witness);
-    let mut stream = client
-        .fetch_x509svid(request(pb::X509svidRequest {}))
-        .await
-        .unwrap()
-        .into_inner();
-    stream.message().await.unwrap().unwrap();
-    witness.end();
-    assert!(stream.message().await.unwrap().is_none());
-}
-
-#[tokio::test]
-async fn a_caller_that_is_not_present_gets_nothing() {
-    let agent = Setup::with(one_identity()).start();
-    for (refusal, code) in [
-        (Refusal::Silent { pid: 4711 }, Code::Unavailable),
-        (
-            Refusal::OtherSender { pid: 4711, sender: 1 },
-            Code::PermissionDenied,
-        ),
-        (
-            Refusal::Unmapped {
-                pid: 4711,
-                uid: 65_534,
-            },
-            Code::PermissionDenied,
-        ),
-    ] {
-        let witness = FakeWitness::new();
-        witness.refuse(refusal);
-        let mut client = client_as(&agent, &witness);
-        let status = client
-            .fetch_x509svid(request(pb::X509svidRequest {}))
-            .await
-            .unwrap_err();
-        assert_eq!(status.code(), code);
-        assert!(!status.message().contains("4711"), "{}", status.message());
-    }
-    assert_eq!(agent.recorded("caller.refuse"), 2);
-}
-
-#[tokio::test]
-async fn health_follows_readiness_and_needs_no_header() {
-    let agent = Setup::default().start();
-    let mut client = HealthClient::new(agent.channel().await);
-    let ask = || HealthCheckRequest {
-        service: String::new(),
-    };
-    let mut watch = client.watch(ask()).await.unwrap().into_inner();
-    while watch.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
-    let condition = agent.readiness.condition("server");
-    condition.fails("gone");
-    while watch.message().await.unwrap().unwrap().status() != ServingStatus::NotServing {}
-    assert_eq!(
-        client.check(ask()).await.unwrap().into_inner().status(),
-        ServingStatus::NotServing
-    );
-}
-
-#[tokio::test]
-async fn reflection_lists_the_workload_api_unchanged() {
-    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
-    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
-    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
-    use tonic_reflection::pb::v1::{ListServiceResponse, ServerReflectionRequest};
-    let agent = Setup::default().start();
-    let mut client = ServerReflectionClient::new(agent.channel().await);
-    let list = ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(MessageRequest::ListServices(String::new())),
-    };
-    let mut answers = client
-        .server_reflection_info(tokio_stream::iter([list]))
-        .await
-        .unwrap()
-        .into_inner();
-    let answer = answers.message().await.unwrap().unwrap().message_response;
-    let Some(MessageResponse::ListServicesResponse(ListServiceResponse { service })) = answer else {
-        panic!("services are listed")
-    };
-    assert!(service.iter().any(|service| service.name == SERVICE));
 }
