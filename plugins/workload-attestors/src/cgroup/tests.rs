@@ -138,3 +138,78 @@ async fn it_keeps_the_promises_of_a_workload_attestor() {
     conformance::workload_attestor(&host.attestor(host.owner), &host.process("0::/docker/ID\n")).await;
     conformance::workload_attestor(&Cgroup::new(), &host.process("0::/init.scope\n")).await;
 }
+
+/// A folder of the host's real unified hierarchy, with a process in it.
+struct RealContainer {
+    folder: std::path::PathBuf,
+    process: std::process::Child,
+}
+
+impl RealContainer {
+    /// `None` without root or without a hierarchy that may be written.
+    fn start() -> Option<Self> {
+        let mountinfo = fs::read("/proc/self/mountinfo").unwrap();
+        let mount = crate::mountinfo::mounts(&mountinfo)
+            .find(|mount| mount.kind == "cgroup2" && mount.root == "/")?;
+        let id = ID.replacen("0123", &format!("{:04x}", std::process::id() % 0x1_0000), 1);
+        let folder = std::path::PathBuf::from(mount.mount_point)
+            .join("docker")
+            .join(id);
+        fs::create_dir_all(&folder).ok()?;
+        let process = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let container = Self { folder, process };
+        fs::write(
+            container.folder.join("cgroup.procs"),
+            container.process.id().to_string(),
+        )
+        .ok()?;
+        Some(container)
+    }
+
+    async fn facts(&self) -> Vec<String> {
+        let proc_dir = std::path::PathBuf::from(format!("/proc/{}", self.process.id()));
+        let text = fs::read_to_string(proc_dir.join("cgroup")).unwrap();
+        let caller = FakeCaller::new(&proc_dir).cgroups(&text).build().unwrap();
+        let attestation = Cgroup::new().attest(caller.caller()).await.unwrap();
+        attestation
+            .facts
+            .iter()
+            .map(|fact| fact.selector().to_string())
+            .collect()
+    }
+}
+
+impl Drop for RealContainer {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        for folder in [Some(self.folder.as_path()), self.folder.parent()]
+            .into_iter()
+            .flatten()
+        {
+            // The last of them may be a real dockerd's.
+            fs::remove_dir(folder).ok();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_place_in_the_real_hierarchy_counts_in_folders_of_root_only() {
+    let Some(container) = RealContainer::start() else {
+        eprintln!("left out: it needs root and a cgroup2 hierarchy that may be written");
+        return;
+    };
+    let id = container.folder.file_name().unwrap().to_str().unwrap();
+    assert_eq!(
+        container.facts().await,
+        [
+            format!("container:id:{id}"),
+            "container:runtime:docker".to_owned()
+        ]
+    );
+    std::os::unix::fs::chown(&container.folder, Some(1000), None).unwrap();
+    assert!(container.facts().await.is_empty());
+}
