@@ -48,10 +48,6 @@ impl Default for Groups {
 }
 
 impl Group {
-    pub(super) fn facts(&self) -> &Facts {
-        &self.facts
-    }
-
     pub(super) fn view(&self) -> Arc<WorkloadView> {
         Arc::clone(&self.view.borrow())
     }

@@ -184,13 +184,16 @@ impl Handle {
         self.lock().cache.could_match(facts, unknown)
     }
 
-    /// Reads or changes the cache, at the time that it is. Whoever follows [`Handle::changes`] hears of it.
+    /// Changes the cache, at the time that it is. For the one task that drives it; whoever follows [`Handle::changes`] hears of it.
     pub fn with<T>(&self, act: impl FnOnce(&mut Cache, UnixTime) -> T) -> T {
-        let result = act(&mut self.lock().cache, self.shared.clock.now());
-        self.shared
-            .changed
-            .send_modify(|count| *count = count.wrapping_add(1));
-        self.shared.wake.notify_one();
+        let mut inner = self.lock();
+        let before = inner.cache.changes();
+        let result = act(&mut inner.cache, self.shared.clock.now());
+        let after = inner.cache.changes();
+        drop(inner);
+        if after != before {
+            self.shared.changed.send_replace(after);
+        }
         result
     }
 

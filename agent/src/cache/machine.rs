@@ -96,6 +96,7 @@ pub struct Cache {
     bundles: Bundles,
     tokens: Tokens,
     dirty: BTreeSet<GroupId>,
+    changes: u64,
 }
 
 /// A JWT-SVID that a caller is to get.
@@ -125,6 +126,7 @@ impl Cache {
             bundles: Bundles::new(own),
             tokens: Tokens::new(for_tokens),
             dirty: BTreeSet::new(),
+            changes: 0,
         }
     }
 
@@ -265,6 +267,7 @@ impl Cache {
             self.upsert(entry, now);
         }
         self.position = Some(update.position);
+        self.changes += 1;
         self.settle(now);
         Ok(())
     }
@@ -287,6 +290,7 @@ impl Cache {
         self.bundles.came_from(store);
         changed.extend(removed.iter().filter(|name| self.bundles.remove(name)).cloned());
         if !changed.is_empty() {
+            self.changes += 1;
             // A view whose set did not change tells nothing new and is not sent.
             self.dirty.extend(self.groups.ids());
             self.settle(now);
@@ -295,8 +299,28 @@ impl Cache {
 
     /// When [`Cache::due`] or [`Cache::tick`] will have something to do.
     pub fn next_wake(&self) -> Option<UnixTime> {
-        let end = self.ends.first().map(|(at, _)| *at);
-        [self.renewals.next_wake(), end].into_iter().flatten().min()
+        [self.renewals.next_wake(), self.next_end()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// When the first SVID ends that is held now.
+    pub fn next_end(&self) -> Option<UnixTime> {
+        self.ends.first().map(|(at, _)| *at)
+    }
+
+    /// Counts what a copy on disk would have to follow.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// The node is entitled to nothing any more.
+    pub fn forget_everything(&mut self, now: UnixTime) {
+        let all: Vec<EntryId> = self.entries.iter().map(|entry| entry.id.clone()).collect();
+        all.iter().for_each(|id| self.remove(id));
+        self.position = None;
+        self.settle(now);
     }
 
     /// Notices what ended and who left.
@@ -459,6 +483,7 @@ impl Cache {
         if self.entries.remove(id).is_none() {
             return;
         }
+        self.changes += 1;
         self.tokens.forget(id);
         self.drop_svid(id);
         self.renewals.forget(id);
@@ -469,6 +494,7 @@ impl Cache {
 
     fn hold(&mut self, id: &EntryId, svid: &Arc<HeldX509>) {
         self.drop_svid(id);
+        self.changes += 1;
         self.ends.insert((svid.expires, id.clone()));
         self.svids.insert(id.clone(), Arc::clone(svid));
     }
@@ -476,6 +502,7 @@ impl Cache {
     fn drop_svid(&mut self, id: &EntryId) {
         self.failed.remove(id);
         if let Some(svid) = self.svids.remove(id) {
+            self.changes += 1;
             self.ends.remove(&(svid.expires, id.clone()));
         }
     }

@@ -93,7 +93,7 @@ impl Name {
     }
 
     /// Reads a DER `Name` of single-valued RDNs of known types; everything else is an error, never left out.
-    pub(super) fn parse(der: &[u8]) -> Result<Self, NameError> {
+    pub fn parse(der: &[u8]) -> Result<Self, NameError> {
         let mut name = Self::default();
         for (oid, value) in attributes(der).map_err(|NotDer| NameError::Malformed)? {
             let attribute = NameAttribute::from_oid(oid).ok_or(NameError::Attribute)?;

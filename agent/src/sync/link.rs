@@ -1,0 +1,369 @@
+//! The task that keeps this node and its server together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_identity::UnixTime;
+use muster_pki::KeyAlgorithm;
+use muster_runtime::{Backoff, Clock, Condition, Readiness, ReadinessGuard, SigningPool, Stop};
+use tokio::sync::{mpsc, watch};
+use tonic::Status;
+use tracing::{error, info, warn};
+
+use super::channel::ConnectError;
+use super::metrics::LinkMetrics;
+use super::session::{AboutNode, SessionError};
+use super::timepiece::Timepiece;
+use crate::attest::{AttestError, Denial, Membership, denial_of, rejoin};
+use crate::cache::{Handle, JwtOrder, SignFailure};
+use crate::keep::NodeStoreError;
+use crate::rotate::{Jitter, Outcome, Renewals, Validity};
+
+/// The first and the longest wait between attempts to reach the server.
+const WAITS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// The wait after the server has said that it does not know this node: somebody must act first.
+const WAIT_DENIED: Duration = Duration::from_secs(60);
+
+/// How the node stands with its server.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Standing {
+    /// Whether both streams are open.
+    pub connected: bool,
+    /// When the server was last heard.
+    pub last_heard: Option<UnixTime>,
+    /// Whether the server has turned this node away.
+    pub denied: bool,
+}
+
+/// What the link is made of.
+pub struct Parts {
+    /// The cache.
+    pub handle: Handle,
+    /// The tokens that it orders.
+    pub orders: mpsc::Receiver<JwtOrder>,
+    /// The node's own state.
+    pub membership: Membership,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where keys are made.
+    pub pool: SigningPool,
+    /// What keys workloads get.
+    pub algorithm: KeyAlgorithm,
+    /// What is told to probes.
+    pub readiness: Readiness,
+    /// What is counted.
+    pub metrics: LinkMetrics,
+    /// What this machine says of itself: kernel, distribution.
+    pub facts: Vec<(String, String)>,
+}
+
+/// Keeps the node and its server together.
+pub struct Link {
+    pub(super) handle: Handle,
+    pub(super) orders: mpsc::Receiver<JwtOrder>,
+    pub(super) membership: Membership,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) pool: SigningPool,
+    pub(super) algorithm: KeyAlgorithm,
+    pub(super) metrics: LinkMetrics,
+    pub(super) about: AboutNode,
+    /// When the node's own certificate is renewed.
+    pub(super) renewals: Renewals<()>,
+    pub(super) timepiece: Timepiece,
+    pub(super) readiness: Readiness,
+    condition: Condition,
+    /// Held until there is something to serve.
+    starting: Option<ReadinessGuard>,
+    standing: watch::Sender<Standing>,
+    /// Whether the last attempt failed: what is ordered meanwhile fails at once.
+    down: bool,
+}
+
+/// How one connection ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The node has a new certificate: on with that at once.
+    Renewed,
+    /// It is to stop.
+    Stopped,
+    /// It broke.
+    Lost(LinkError),
+}
+
+/// Why there is no connection (any more).
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("the connection to the server")]
+    Status(#[from] Box<Status>),
+    #[error("the server closed the connection")]
+    Closed,
+    #[error("the server said nothing for {} s", .0.as_secs())]
+    Silent(Duration),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error("the node's certificate")]
+    Attest(#[from] AttestError),
+    #[error(transparent)]
+    Store(#[from] NodeStoreError),
+    #[error("preparing TLS")]
+    Tls(#[from] rustls::Error),
+}
+
+impl LinkError {
+    fn denial(&self) -> Option<Denial> {
+        match self {
+            Self::Status(status) => denial_of(status),
+            Self::Attest(error) => error.denial(),
+            _ => None,
+        }
+    }
+}
+
+impl Link {
+    /// A link that has not connected yet.
+    pub fn new(parts: Parts) -> (Self, watch::Receiver<Standing>) {
+        let Parts {
+            handle,
+            orders,
+            membership,
+            clock,
+            pool,
+            algorithm,
+            readiness,
+            metrics,
+            facts,
+        } = parts;
+        let mut renewals = Renewals::new(Jitter::random());
+        if let Some(identity) = &membership.state().identity {
+            let validity = Validity {
+                received: identity.received,
+                ends: identity.expires(),
+            };
+            renewals.held((), validity, clock.now());
+        }
+        let (standing, stands) = watch::channel(Standing::default());
+        let starting = handle
+            .read(|cache| cache.position().is_none())
+            .then(|| readiness.guard("entries"));
+        let about = AboutNode {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            facts,
+        };
+        let link = Self {
+            timepiece: Timepiece::new(clock.now()),
+            condition: readiness.condition("membership"),
+            down: false,
+            handle,
+            orders,
+            membership,
+            clock,
+            pool,
+            algorithm,
+            metrics,
+            about,
+            renewals,
+            readiness,
+            starting,
+            standing,
+        };
+        (link, stands)
+    }
+
+    /// Runs until `stop`. Whatever happens to the connection, what is held stays and is served while it is valid (I11); only a ban takes it away.
+    pub async fn run(mut self, stop: Stop) -> Result<(), NodeStoreError> {
+        let mut backoff = Backoff::new(WAITS.0, WAITS.1);
+        loop {
+            let error = match self.connection(&stop).await {
+                End::Stopped => return Ok(()),
+                End::Renewed => continue,
+                // A state that can't be written is not to be built upon.
+                End::Lost(LinkError::Store(error)) => return Err(error),
+                End::Lost(error) => error,
+            };
+            let was_connected = self.standing.borrow().connected;
+            self.lost(&error);
+            if was_connected {
+                backoff.reset();
+            }
+            let mut wait = backoff.next_wait();
+            match error.denial() {
+                Some(Denial::Banned) => {
+                    self.banned();
+                    wait = WAIT_DENIED;
+                }
+                Some(Denial::MustReattest) => match self.rejoin(&stop).await {
+                    Ok(()) => wait = Duration::ZERO,
+                    Err(LinkError::Store(error)) => return Err(error),
+                    Err(error) => wait = self.not_taken_back(&error).unwrap_or(wait),
+                },
+                Some(Denial::Other) | None => {}
+            }
+            self.meanwhile(&stop, tokio::time::sleep(wait)).await;
+            if stop.is_ordered() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The streams are open and the server has spoken.
+    pub(super) fn welcomed(&mut self) {
+        let now = self.clock.now();
+        self.down = false;
+        self.standing.send_replace(Standing {
+            connected: true,
+            last_heard: Some(now),
+            denied: false,
+        });
+        self.metrics.connected.set(1);
+        self.condition.holds();
+        self.readiness.note("server", None);
+        self.handle.with(crate::cache::Cache::server_is_back);
+    }
+
+    /// The server was heard.
+    pub(super) fn heard(&mut self) {
+        let now = self.clock.now();
+        self.standing
+            .send_modify(|standing| standing.last_heard = Some(now));
+    }
+
+    /// The view is whole: what is missing from it does not exist.
+    pub(super) fn complete(&mut self) {
+        self.handle.contact_settled();
+        self.starting = None;
+    }
+
+    /// Waits for `future`; if the server is known to be away, whoever orders meanwhile hears so at once. None: it is to stop.
+    pub(super) async fn meanwhile<T>(&mut self, stop: &Stop, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = std::pin::pin!(future);
+        loop {
+            let down = self.down;
+            tokio::select! {
+                biased;
+                () = stop.ordered() => return None,
+                done = &mut future => return Some(done),
+                () = self.turn_away(), if down => {}
+            }
+        }
+    }
+
+    /// Proves the node by its last key, after the server has said that its certificate counts no longer or when it has ended.
+    pub(super) async fn rejoin(&mut self, stop: &Stop) -> Result<(), LinkError> {
+        let dial = self.membership.dial_as_nobody()?;
+        let Some(channel) = self.meanwhile(stop, async move { dial.connect().await }).await else {
+            return Err(LinkError::Closed);
+        };
+        let svid = rejoin(channel?, &self.membership).await?;
+        let identity = self.membership.state().identity.as_ref();
+        let key = identity
+            .map(crate::keep::NodeIdentity::signer)
+            .transpose()?
+            .ok_or(LinkError::Closed)?;
+        info!("the server has taken this node back");
+        self.adopt(svid, &key).await
+    }
+
+    /// The node has a new certificate.
+    pub(super) async fn adopt(
+        &mut self,
+        svid: muster_pki::x509::X509Svid,
+        key: &muster_pki::LocalKey,
+    ) -> Result<(), LinkError> {
+        let now = self.clock.now();
+        let validity = Validity {
+            received: now,
+            ends: svid.not_after(),
+        };
+        self.membership.became(svid, key, now).await?;
+        if self.renewals.knows(&()) {
+            self.renewals.finished(&(), Outcome::Issued(validity), now);
+        }
+        self.renewals.held((), validity, now);
+        self.metrics.renewals.inc();
+        Ok(())
+    }
+
+    fn lost(&mut self, why: &LinkError) {
+        let was = self.standing.send_replace(Standing {
+            connected: false,
+            ..*self.standing.borrow()
+        });
+        self.metrics.connected.set(0);
+        if was.connected || !self.down {
+            warn!(server = %self.membership.state().server, error = why as &dyn std::error::Error, "no connection to the server; what is held is served while it is valid");
+        }
+        self.readiness.note("server", Some(format!("not reached: {why}")));
+        self.down = true;
+        if self.handle.read(|cache| cache.position().is_some()) {
+            // What was kept is all there is for now.
+            self.complete();
+        }
+    }
+
+    fn not_taken_back(&mut self, error: &LinkError) -> Option<Duration> {
+        let denial = error.denial()?;
+        error!(
+            error = error as &dyn std::error::Error,
+            "the server does not take this node back; an operator must join it again (muster-agent join)"
+        );
+        self.condition
+            .fails("the server does not know this node any more; join it again");
+        self.standing.send_modify(|standing| standing.denied = true);
+        if denial == Denial::Banned {
+            self.banned();
+        }
+        Some(WAIT_DENIED)
+    }
+
+    /// Revocation beats caches (I4): a banned node serves nothing, from this moment on.
+    fn banned(&mut self) {
+        error!("this node is banned; it serves nothing until an operator has lifted the ban");
+        self.condition.fails("this node is banned");
+        self.standing.send_modify(|standing| standing.denied = true);
+        self.handle.with(crate::cache::Cache::forget_everything);
+        self.handle.contact_settled();
+    }
+
+    /// Answers one order, or one that came due, as what it is now: impossible.
+    async fn turn_away(&mut self) {
+        let wake = self.handle.read(crate::cache::Cache::next_wake);
+        let clock = Arc::clone(&self.clock);
+        tokio::select! {
+            Some(order) = self.orders.recv() => self.handle.token_signed(&order, Err(SignFailure::Unreachable)),
+            () = self.handle.woken() => {}
+            () = sleep_until(&*clock, wake) => {}
+        }
+        self.handle.with(|cache, now| {
+            cache.tick(now);
+            let due = cache.due(now, usize::MAX);
+            let failed = due
+                .into_iter()
+                .map(|order| (order.entry_id, Err(SignFailure::Unreachable)));
+            cache.signed(failed.collect(), now);
+        });
+        self.watch_clock();
+    }
+
+    /// Notices a clock that was set and a machine that slept.
+    pub(super) fn watch_clock(&mut self) {
+        let now = self.clock.now();
+        if let Some(jump) = self.timepiece.jumped(now) {
+            warn!(
+                seconds = jump,
+                "the clock was set or the machine slept; everything is renewed once"
+            );
+            self.handle.with(crate::cache::Cache::clock_was_set);
+            self.renewals.clock_was_set(now);
+        }
+    }
+}
+
+/// Sleeps until then; without a time, for ever.
+pub(super) async fn sleep_until(clock: &dyn Clock, at: Option<UnixTime>) {
+    match at {
+        Some(at) => clock.sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
