@@ -54,6 +54,10 @@ impl Batch {
         self.0.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn into_payload(self) -> Vec<u8> {
         self.0
     }

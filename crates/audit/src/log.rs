@@ -4,6 +4,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{self, SyncSender, TrySendError},
     },
     thread::JoinHandle,
@@ -24,8 +25,10 @@ use crate::{
     writer::{Job, Writer},
 };
 
-/// How many events may wait. Past it a caller gets [`AuditError::Busy`]: a burst must not become memory.
+/// How many callers may wait. Past it a caller gets [`AuditError::Busy`]: a burst must not become memory.
 const QUEUE: usize = 4096;
+/// How many events may wait, of all callers together.
+const MAX_WAITING: usize = 65_536;
 /// How long a caller waits for the disk. A disk that hangs must refuse callers, not collect them.
 const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -104,6 +107,7 @@ struct Inner {
     jobs: Mutex<Option<SyncSender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     standing: Arc<Mutex<Standing>>,
+    waiting: Arc<AtomicUsize>,
     memory: Option<Memory>,
 }
 
@@ -155,6 +159,11 @@ impl Audit {
         self.inner.memory.as_ref().map(Memory::lines).unwrap_or_default()
     }
 
+    #[cfg(test)]
+    pub(crate) fn frames_in_memory(&self) -> Vec<Vec<u8>> {
+        self.inner.memory.as_ref().map(Memory::frames).unwrap_or_default()
+    }
+
     /// Lets a log in memory refuse events as one on a full disk does, so that its callers can be tested. A log on
     /// disk takes no notice.
     pub fn set_memory_full(&self, full: bool) {
@@ -170,10 +179,19 @@ impl Audit {
     /// # Errors
     /// When the event is not known to be on the disk: the caller refuses.
     pub async fn record(&self, event: Event) -> Result<Receipt, AuditError> {
-        let answer = self.submit(event)?;
+        self.record_all(vec![event]).await
+    }
+
+    /// Writes several events, one after the other and by one sync: what a batch call needs. Gives the receipt of the
+    /// first. Without events there is nothing to wait for.
+    ///
+    /// # Errors
+    /// When not all of them are known to be on the disk: the caller refuses.
+    pub async fn record_all(&self, events: Vec<Event>) -> Result<Receipt, AuditError> {
+        let answer = self.submit(events)?;
         match tokio::time::timeout(DEADLINE, answer).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(AuditError::Broken), // the thread died with our event
+            Ok(Err(_)) => Err(AuditError::Broken), // the thread died with our events
             Err(_) => Err(AuditError::Slow),
         }
     }
@@ -183,9 +201,8 @@ impl Audit {
     /// # Errors
     /// As [`Audit::record`].
     pub fn record_blocking(&self, event: Event) -> Result<Receipt, AuditError> {
-        self.submit(event)?
-            .blocking_recv()
-            .unwrap_or(Err(AuditError::Broken))
+        let answer = self.submit(vec![event])?;
+        answer.blocking_recv().unwrap_or(Err(AuditError::Broken))
     }
 
     /// How the log does.
@@ -205,13 +222,25 @@ impl Audit {
         self.inner.close();
     }
 
-    fn submit(&self, event: Event) -> Result<oneshot::Receiver<Result<Receipt, AuditError>>, AuditError> {
+    fn submit(
+        &self,
+        events: Vec<Event>,
+    ) -> Result<oneshot::Receiver<Result<Receipt, AuditError>>, AuditError> {
         let (reply, answer) = oneshot::channel();
         let jobs = self.inner.jobs.lock().map_err(|_| AuditError::Broken)?;
         let jobs = jobs.as_ref().ok_or(AuditError::Closed)?;
-        jobs.try_send(Job { event, reply }).map_err(|error| match error {
-            TrySendError::Full(_) => AuditError::Busy,
-            TrySendError::Disconnected(_) => AuditError::Broken,
+        let (count, waiting) = (events.len(), &self.inner.waiting);
+        // Under the lock that all callers take, so that nobody else adds between look and sum.
+        if waiting.load(Ordering::Acquire) + count > MAX_WAITING {
+            return Err(AuditError::Busy);
+        }
+        waiting.fetch_add(count, Ordering::AcqRel);
+        jobs.try_send(Job { events, reply }).map_err(|error| {
+            waiting.fetch_sub(count, Ordering::AcqRel);
+            match error {
+                TrySendError::Full(_) => AuditError::Busy,
+                TrySendError::Disconnected(_) => AuditError::Broken,
+            }
         })?;
         Ok(answer)
     }
@@ -219,7 +248,8 @@ impl Audit {
     fn start(sink: Sink, tail: Tail, settings: Settings, memory: Option<Memory>) -> Result<Self, OpenError> {
         let (jobs, queue) = mpsc::sync_channel(QUEUE);
         let standing = Arc::new(Mutex::new(Standing::Writing));
-        let writer = Writer::new(sink, tail, settings, Arc::clone(&standing));
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let writer = Writer::new(sink, tail, settings, Arc::clone(&standing), Arc::clone(&waiting));
         let thread = std::thread::Builder::new()
             .name("audit".into())
             .spawn(move || writer.run(&queue))
@@ -229,6 +259,7 @@ impl Audit {
                 jobs: Mutex::new(Some(jobs)),
                 thread: Mutex::new(Some(thread)),
                 standing,
+                waiting,
                 memory,
             }),
         })

@@ -75,6 +75,11 @@ impl Memory {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn frames(&self) -> Vec<Vec<u8>> {
+        self.0.lock().map(|kept| kept.frames.clone()).unwrap_or_default()
+    }
+
     pub(crate) fn set_full(&self, full: bool) {
         if let Ok(mut kept) = self.0.lock() {
             kept.full = full;

@@ -122,6 +122,45 @@ async fn a_full_disk_refuses_and_leaves_no_gap_when_there_is_space_again() {
     assert!(lines[1].contains(&crate::Hash::leaf(lines[0].as_bytes()).to_hex()));
 }
 
+#[tokio::test]
+async fn the_events_of_a_batch_follow_each_other_and_may_need_several_frames() {
+    let key = key();
+    let audit = Audit::in_memory(settings(&key, 1_000_000)).unwrap();
+    let long = "x".repeat(256);
+    let big = |n: u64| {
+        let facts = ["a", "b", "c", "d", "e", "f", "g", "h"];
+        facts.into_iter().fold(event(n), |event, name| {
+            event.fact_list(name, std::iter::repeat_n(&long, 32))
+        })
+    };
+    // About 70 KB each, 14 MB in all: more than the journal would take in one record with the next batch.
+    let receipt = audit.record_all((0..200).map(big).collect()).await.unwrap();
+    assert_eq!(receipt, Receipt { index: 0 });
+    assert_eq!(
+        audit.record_all((200..203).map(event).collect()).await,
+        Ok(Receipt { index: 200 })
+    );
+    assert_eq!(audit.record_all(Vec::new()).await, Ok(Receipt { index: 203 }));
+    assert_eq!(audit.recorded().len(), 203);
+    let trusted = trust(&[&key]);
+    let mut walk = Walk::new(Some(&trusted));
+    let frames = audit.frames_in_memory();
+    assert!(frames.len() > 3 && frames.iter().all(|frame| frame.len() < 5 << 20));
+    frames.iter().try_for_each(|frame| walk.step(frame)).unwrap();
+    assert_eq!(walk.verified().unwrap().records, 203);
+}
+
+#[tokio::test]
+async fn more_events_than_may_wait_are_refused_at_once() {
+    let key = key();
+    let audit = Audit::in_memory(settings(&key, 1000)).unwrap();
+    assert_eq!(
+        audit.record_all(vec![event(0); 65_537]).await,
+        Err(AuditError::Busy)
+    );
+    assert_eq!(audit.record(event(0)).await, Ok(Receipt { index: 0 }));
+}
+
 #[test]
 fn a_log_goes_on_where_it_ended_and_verifies_with_both_keys() {
     let dir = tempfile::tempdir().unwrap();

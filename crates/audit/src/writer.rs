@@ -1,13 +1,15 @@
-//! The thread that writes: it takes all that waits, links it, writes it in one frame, and then answers.
+//! The thread that writes: it takes all that waits, links it, writes it in a frame, and then answers.
 
 use std::{
     sync::{
         Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError},
     },
     time::Instant,
 };
 
+use muster_identity::UnixTime;
 use muster_journal::AppendError;
 use tokio::sync::oneshot;
 
@@ -16,25 +18,52 @@ use crate::{
     event::Event,
     frame::{self, Batch},
     log::{AuditError, Receipt, Standing},
-    merkle::Hash,
+    merkle::{Hash, Tree},
     record,
     settings::Settings,
     sink::Sink,
     walk::Tail,
 };
 
-/// How many events one frame takes: their callers all wait for the same sync.
+/// How many callers are answered by one sync.
 const BATCH: usize = 1024;
+/// How long a frame gets before the next is begun, in bytes. Callers choose many of the values in it: however long they
+/// make them, a frame and one record more (at most 32 facts of 32 values) stay far below what the journal takes.
+const FRAME: usize = 4 << 20;
 
 pub(crate) struct Job {
-    pub(crate) event: Event,
-    pub(crate) reply: oneshot::Sender<Result<Receipt, AuditError>>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) reply: Reply,
+}
+
+/// To whom the receipt of a job's first event goes.
+type Reply = oneshot::Sender<Result<Receipt, AuditError>>;
+
+/// A frame that is being filled, and where the log will stand when it is written.
+struct Filling {
+    tree: Tree,
+    prev: Hash,
+    batch: Batch,
+    replies: Vec<(Receipt, Reply)>,
+}
+
+impl Filling {
+    fn behind(tail: &Tail) -> Self {
+        Self {
+            tree: tail.tree.clone(),
+            prev: tail.prev,
+            batch: Batch::default(),
+            replies: Vec::new(),
+        }
+    }
 }
 
 pub(crate) struct Writer {
     sink: Sink,
     settings: Settings,
     standing: Arc<Mutex<Standing>>,
+    /// How many events are queued.
+    waiting: Arc<AtomicUsize>,
     tail: Tail,
     /// When the oldest record that no checkpoint covers was written.
     uncovered_since: Option<Instant>,
@@ -43,12 +72,19 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(sink: Sink, tail: Tail, settings: Settings, standing: Arc<Mutex<Standing>>) -> Self {
+    pub(crate) fn new(
+        sink: Sink,
+        tail: Tail,
+        settings: Settings,
+        standing: Arc<Mutex<Standing>>,
+        waiting: Arc<AtomicUsize>,
+    ) -> Self {
         let uncovered_since = (tail.tree.size() > tail.covered).then(Instant::now);
         Self {
             sink,
             settings,
             standing,
+            waiting,
             tail,
             uncovered_since,
             retry_checkpoint: None,
@@ -82,44 +118,72 @@ impl Writer {
 
     fn write(&mut self, jobs: Vec<Job>) {
         let now = self.settings.now();
-        // The tree moves on only when the frame is on the disk: what failed must leave no trace in the chain.
-        let mut tree = self.tail.tree.clone();
-        let mut prev = self.tail.prev;
-        let mut batch = Batch::default();
-        let mut replies = Vec::with_capacity(jobs.len());
-        for Job { event, reply } in jobs {
-            let index = tree.size();
-            match record::line(&event, index, prev, now) {
-                Ok(line) => {
-                    prev = Hash::leaf(line.as_bytes());
-                    tree.push(prev);
-                    batch.push(&line);
-                    replies.push((Receipt { index }, reply));
-                }
-                // Our own types always serialise; if one day one does not, its event alone is refused.
-                Err(error) => {
-                    tracing::error!(%error, action = event.action.name(), "an audit event has no form");
-                    let _ = reply.send(Err(AuditError::Broken));
-                }
+        let mut filling = Filling::behind(&self.tail);
+        for Job { events, reply } in jobs {
+            self.waiting.fetch_sub(events.len(), Ordering::AcqRel);
+            let first = filling.tree.size();
+            match self.fill(&mut filling, &events, now) {
+                Ok(()) => filling.replies.push((Receipt { index: first }, reply)),
+                // Nobody may wait any more: the events stand or fall all the same.
+                Err(why) => drop(reply.send(Err(why))),
             }
         }
-        if batch.is_empty() {
-            return;
+        let _ = self.flush(&mut filling);
+    }
+
+    /// Puts events into the frame, and begins another when it is long enough.
+    fn fill(&mut self, filling: &mut Filling, events: &[Event], now: UnixTime) -> Result<(), AuditError> {
+        for event in events {
+            if filling.batch.len() >= FRAME {
+                self.flush(filling)?;
+            }
+            // Our own types always serialise; if one day one does not, its event alone is refused.
+            let line = record::line(event, filling.tree.size(), filling.prev, now).map_err(|error| {
+                tracing::error!(%error, action = event.action.name(), "an audit event has no form");
+                AuditError::Broken
+            })?;
+            filling.prev = Hash::leaf(line.as_bytes());
+            filling.tree.push(filling.prev);
+            filling.batch.push(&line);
         }
-        let outcome = self.sink.append(batch.into_payload());
-        match &outcome {
+        Ok(())
+    }
+
+    /// Writes the frame and answers whom it was for. The tail moves on only when the frame is on the disk: what failed
+    /// leaves no trace in the chain.
+    fn flush(&mut self, filling: &mut Filling) -> Result<(), AuditError> {
+        let batch = std::mem::take(&mut filling.batch);
+        let replies = std::mem::take(&mut filling.replies);
+        let outcome = if batch.is_empty() {
+            Ok(())
+        } else {
+            self.append(batch, filling)
+        };
+        for (receipt, reply) in replies {
+            let _ = reply.send(outcome.map(|()| receipt));
+        }
+        outcome
+    }
+
+    fn append(&mut self, batch: Batch, filling: &mut Filling) -> Result<(), AuditError> {
+        match self.sink.append(batch.into_payload()) {
             Ok(()) => {
-                self.tail.tree = tree;
-                self.tail.prev = prev;
+                self.tail.tree = filling.tree.clone();
+                self.tail.prev = filling.prev;
                 self.uncovered_since.get_or_insert_with(Instant::now);
                 self.stand(Standing::Writing);
+                Ok(())
             }
-            Err(error) if error.may_retry() => self.stand(Standing::Failing(error.to_string())),
-            Err(error) => self.stand(Standing::Broken(error.to_string())),
-        }
-        for (receipt, reply) in replies {
-            // Nobody may wait any more: the event stands all the same.
-            let _ = reply.send(outcome.as_ref().map(|()| receipt).map_err(refusal));
+            Err(error) => {
+                filling.tree = self.tail.tree.clone();
+                filling.prev = self.tail.prev;
+                let standing = match &error {
+                    AppendError::Poisoned(_) => Standing::Broken(error.to_string()),
+                    _ => Standing::Failing(error.to_string()),
+                };
+                self.stand(standing);
+                Err(refusal(&error))
+            }
         }
     }
 
