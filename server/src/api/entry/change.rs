@@ -1,6 +1,5 @@
 //! Batches of changes to entries. Each item is done or refused alone; all that can be done share one write to the disk.
 
-use futures_util::future::try_join_all;
 use muster_audit::{Action, Event, Object, Outcome};
 use muster_identity::{Entry, EntryId, EntrySpec, Position};
 use muster_proto::{convert, spire::types};
@@ -198,7 +197,7 @@ where
             break;
         }
     }
-    try_join_all(events.into_iter().map(|event| context.audit.record(event))).await?;
+    context.audit.record_all(events).await?;
     Ok(done
         .into_iter()
         .map(|item| item.expect("each item was done or refused above"))
