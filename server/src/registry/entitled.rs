@@ -48,18 +48,22 @@ impl View {
         touched: impl IntoIterator<Item = &'a EntryId>,
     ) -> Delta {
         let mut candidates = BTreeSet::new();
+        let mut roots = BTreeSet::new();
         for id in touched {
-            for view in [self, after] {
-                if let Some(registered) = view.entries.get(id)
-                    && !candidates.contains(id)
+            for registered in [self, after].into_iter().filter_map(|view| view.entries.get(id)) {
+                let id = &registered.entry.spec.spiffe_id;
+                if [self, after]
+                    .into_iter()
+                    .any(|view| view.by_parent.contains_key(id))
                 {
-                    view.descend(
-                        std::iter::once(registered.entry.spec.spiffe_id.clone()),
-                        &mut candidates,
-                    );
+                    roots.insert(id.clone());
                 }
             }
             candidates.insert(id.clone());
+        }
+        // What hangs below any name that a touched entry has or had, in either view: its way may have led through it.
+        for view in [self, after] {
+            view.descend(roots.iter().cloned(), &mut candidates);
         }
         self.compare(after, node, candidates)
     }
@@ -126,9 +130,8 @@ impl View {
                         .map(|node| node.id.clone()),
                 );
             } else if seen.insert(&spec.parent_id) {
-                if self.nodes.contains_key(&spec.parent_id) {
-                    nodes.insert(spec.parent_id.clone());
-                }
+                // A node or not: who is not connected has no mailbox.
+                nodes.insert(spec.parent_id.clone());
                 open.extend(self.entries_of_id(&spec.parent_id).map(|parent| &**parent));
             }
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use muster_identity::{EntryId, SpiffeId};
 use tokio::sync::Notify;
 
+use super::Registered;
 use super::view::{Touched, View};
 
 /// Past this many names a stream is better off comparing everything.
@@ -24,6 +25,9 @@ pub struct Mail {
     pub node: bool,
     /// A trust bundle changed.
     pub bundles: bool,
+    /// The view after the last of it. A newer one may hold changes whose mail is still to come; whoever looked at that
+    /// would take them for told.
+    pub view: Option<Arc<View>>,
 }
 
 /// Where one stream of one node is told what touches it.
@@ -84,14 +88,17 @@ impl Mailboxes {
         mailbox
     }
 
-    pub(super) fn deliver(&self, before: &View, after: &View, touched: &Touched) {
+    pub(super) fn deliver(&self, before: &View, after: &Arc<View>, touched: &Touched) {
         let by_node = self.by_node.lock().unwrap_or_else(PoisonError::into_inner);
         if by_node.is_empty() {
             return;
         }
         let put = |node: &SpiffeId, change: &dyn Fn(&mut Mail)| {
             for mailbox in by_node.get(node).into_iter().flatten().filter_map(Weak::upgrade) {
-                mailbox.put(change);
+                mailbox.put(|mail| {
+                    change(mail);
+                    mail.view = Some(after.clone());
+                });
             }
         };
         for (nodes, ids) in group(before, after, touched) {
@@ -124,28 +131,24 @@ impl Mailboxes {
 }
 
 /// The touched entries by where they hang, with the nodes above: a batch under one parent is walked up once.
-fn group(before: &View, after: &View, touched: &Touched) -> Vec<(Vec<SpiffeId>, Arc<[EntryId]>)> {
+fn group(before: &View, after: &View, touched: &Touched) -> Vec<(HashSet<SpiffeId>, Arc<[EntryId]>)> {
     // An alias asks for its own selectors, so aliases are groups of one.
-    let mut groups: HashMap<(SpiffeId, Option<EntryId>), Vec<EntryId>> = HashMap::new();
+    let mut groups: HashMap<(&SpiffeId, Option<&EntryId>), (&Registered, Vec<EntryId>)> = HashMap::new();
     for registered in touched.entries.iter().flat_map(|(was, is)| [was, is]).flatten() {
         let (entry, spec) = (&registered.entry, &registered.entry.spec);
-        let alias = (spec.parent_id == *after.server_id()).then(|| entry.id.clone());
-        let ids = groups.entry((spec.parent_id.clone(), alias)).or_default();
+        let alias = (spec.parent_id == *after.server_id()).then_some(&entry.id);
+        let (_, ids) = groups
+            .entry((&spec.parent_id, alias))
+            .or_insert_with(|| (registered, Vec::new()));
         if ids.last() != Some(&entry.id) {
             ids.push(entry.id.clone());
         }
     }
-    groups
-        .into_values()
-        .filter_map(|ids| {
-            let one = ids.first()?;
-            let mut nodes = HashSet::new();
-            for registered in [before, after].into_iter().filter_map(|view| view.entry(one)) {
-                // Up both ways: what led to a node before the commit may not after it, and the other way round.
-                nodes.extend(before.nodes_above(registered));
-                nodes.extend(after.nodes_above(registered));
-            }
-            Some((nodes.into_iter().collect(), ids.into()))
-        })
-        .collect()
+    let told = groups.into_values().map(|(one, ids)| {
+        // Up both ways: what led to a node before the commit may not after it, and the other way round.
+        let mut nodes = before.nodes_above(one);
+        nodes.extend(after.nodes_above(one));
+        (nodes, ids.into())
+    });
+    told.collect()
 }

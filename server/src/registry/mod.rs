@@ -25,7 +25,7 @@ use muster_identity::{Position, TrustDomain};
 use tokio::sync::{Notify, oneshot, watch};
 
 pub use crate::store::{Change, Conflict, Expect, Key, Tree};
-pub use committer::Committer;
+pub use committer::{Committer, CommitterError};
 pub use entitled::{Delta, Reach};
 pub use mailbox::{Mail, Mailbox};
 pub use prune::prune;

@@ -216,7 +216,15 @@ impl Conversation {
 
     /// Tells what became of the touched entries: as they are now, whatever lies between.
     async fn tell_changes(&mut self, told: Arc<View>, mail: &Mail) -> Result<Arc<View>, End> {
-        let now = self.context.registry.view();
+        // The view that the mail was written with: a newer one holds changes whose mail is still to come, and would
+        // make them look told. An older one than what was told at the start has nothing new.
+        let Some(now) = mail
+            .view
+            .clone()
+            .filter(|now| told.position().revision < now.position().revision)
+        else {
+            return Ok(told);
+        };
         let delta = if mail.everything {
             told.delta_of_all(&now, &self.id)
         } else {
