@@ -5,6 +5,8 @@
 mod change;
 mod join;
 mod standing;
+#[cfg(test)]
+mod tests;
 
 pub use change::{ban, evict, renew, state_version};
 pub use join::{Join, JoinError, join, new_token, node_id, rejoin, token_text};
