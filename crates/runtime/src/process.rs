@@ -33,25 +33,32 @@ pub fn harden() -> io::Result<()> {
     Ok(())
 }
 
-/// Orders the stop at SIGTERM or SIGINT. A second signal ends the process at once, for a person who does not want to wait.
+/// Orders the stop at SIGTERM or SIGINT, and returns when it is ordered, by whomever. A second signal ends the process at once, for a person who does not want
+/// to wait for the drain.
 pub async fn stop_on_signals(stop: Stop) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut signalled = false;
-    loop {
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-            () = stop.ordered(), if !stop.is_ordered() => return Ok(()),
-        };
-        if signalled {
-            warn!(signal = name, "second signal, not waiting for the drain");
-            std::process::exit(i32::from(exit::REFUSED));
+    let name = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+        () = stop.ordered() => return Ok(()),
+    };
+    info!(signal = name, "stopping");
+    stop.order();
+    // No child of the daemon's tasks: those are waited for, and this one waits for what may never come.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it ends with the process, whatever happens"
+    )]
+    let _listening = tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-        signalled = true;
-        info!(signal = name, "stopping");
-        stop.order();
-    }
+        warn!("second signal, not waiting for the drain");
+        std::process::exit(i32::from(exit::REFUSED));
+    });
+    Ok(())
 }
 
 /// Tells systemd `READY=1` when the daemon is ready and `STOPPING=1` when it stops. Without systemd it does nothing.

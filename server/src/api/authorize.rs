@@ -1,0 +1,180 @@
+//! Before every handler: who calls, and may he?
+//!
+//! The order is SPIRE's: open to anybody, local, administrator by configuration, administrator by entry, downstream, node. The first that holds is the caller's role.
+//! A node's standing is looked up at each call, so an evicted or banned node is refused on a warm connection too.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use http::{Request, Response};
+use muster_audit::{Action, Event, Object};
+use muster_pki::tls::peer_svid;
+use muster_proto::convert::Reason;
+use muster_transport::{AdminPeer, TlsPeer};
+use tonic::Code;
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+use super::limits::Limited;
+use super::methods::{Open, open_to};
+use super::{Caller, Context, Origin, Refusal, Role};
+use crate::nodes::NodeRefusal;
+
+/// Puts the authorisation before a service.
+#[derive(Clone)]
+pub struct AuthorizeLayer {
+    context: Arc<Context>,
+}
+
+/// A service behind the authorisation.
+#[derive(Clone)]
+pub struct Authorize<S> {
+    context: Arc<Context>,
+    inner: S,
+}
+
+impl AuthorizeLayer {
+    /// Authorises by what `context` knows.
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+}
+
+impl<S> Layer<S> for AuthorizeLayer {
+    type Service = Authorize<S>;
+
+    fn layer(&self, inner: S) -> Authorize<S> {
+        Authorize {
+            context: Arc::clone(&self.context),
+            inner,
+        }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Authorize<S>
+where
+    S: Service<Request<B>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut TaskContext<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let context = Arc::clone(&self.context);
+        // The ready service is the one that is called; the clone takes its place.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        Box::pin(async move {
+            let path = request.uri().path().to_owned();
+            // Read before the first await: a body can't be shared between threads.
+            let origin = origin(&request);
+            match context.caller(origin, &path).await {
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
+                    inner.call(request).await
+                }
+                Err(refusal) => Ok(refusal.into_status().into_http()),
+            }
+        })
+    }
+}
+
+impl Context {
+    /// The caller, if the method is open to him. A refusal is recorded before it is answered.
+    async fn caller(&self, origin: Result<Origin, Refusal>, path: &str) -> Result<Caller, Refusal> {
+        let origin = origin?;
+        match self.role(&origin, open_to(path), path).await {
+            Ok(role) => Ok(Caller::new(origin, role)),
+            Err(refusal) => {
+                if let Origin::Tcp { address, .. } = &origin {
+                    // Each record costs a write: who is refused again and again has to wait for it.
+                    self.limits.wait_for(Limited::Refusal, address.ip(), 1).await?;
+                }
+                let actor = origin.actor(Role::Nobody);
+                let event =
+                    |outcome| Event::new(actor, Action::CallRefuse, outcome).object(Object::method(path));
+                Err(self.refused(refusal, event).await)
+            }
+        }
+    }
+
+    async fn role(&self, origin: &Origin, open: Open, path: &str) -> Result<Role, Refusal> {
+        if open.anybody {
+            return Ok(Role::Nobody);
+        }
+        let denied = || {
+            Refusal::new(
+                Code::PermissionDenied,
+                format!("authorization denied for method {path}"),
+            )
+        };
+        let svid = match origin {
+            Origin::Local { .. } if open.local => return Ok(Role::Local),
+            Origin::Local { .. } | Origin::Tcp { svid: None, .. } => return Err(denied()),
+            Origin::Tcp { svid: Some(svid), .. } => svid,
+        };
+        // The certificate was valid at the handshake; the connection may have outlived it.
+        let now = self.clock.now();
+        if svid.not_after() < now {
+            return Err(denied().reason(Reason::AgentExpired));
+        }
+        let id = svid.id();
+        if open.admin && (self.admin_ids.contains(id) || self.registry.view().is_admin(id)) {
+            return Ok(Role::Admin);
+        }
+        if open.downstream && self.registry.view().has_downstream(id) {
+            return Ok(Role::Downstream);
+        }
+        if !open.agent {
+            return Err(denied());
+        }
+        match self
+            .nodes
+            .authorize(id, svid.serial(), svid.not_after(), now)
+            .await
+        {
+            Ok(_) => Ok(Role::Agent),
+            Err(refusal) => Err(match refusal {
+                NodeRefusal::Expired => denied().reason(Reason::AgentExpired),
+                NodeRefusal::NotAttested => denied().reason(Reason::AgentNotAttested),
+                NodeRefusal::NotActive => denied().reason(Reason::AgentNotActive),
+                NodeRefusal::Banned => denied().reason(Reason::AgentBanned),
+                NodeRefusal::Unavailable(source) => {
+                    Refusal::unavailable("the node's standing is not known").because(source)
+                }
+            }),
+        }
+    }
+}
+
+/// By which door the request came.
+fn origin<B>(request: &Request<B>) -> Result<Origin, Refusal> {
+    if let Some(AdminPeer { uid, gid, pid }) = request.extensions().get::<AdminPeer>() {
+        return Ok(Origin::Local {
+            uid: *uid,
+            gid: *gid,
+            pid: *pid,
+        });
+    }
+    let Some(peer) = request.extensions().get::<TlsPeer>() else {
+        return Err(Refusal::new(
+            Code::Unauthenticated,
+            "the connection says nothing about its peer",
+        ));
+    };
+    let svid = peer_svid(Some(&peer.certificates));
+    let svid =
+        svid.map_err(|error| Refusal::new(Code::Unauthenticated, format!("client certificate: {error}")))?;
+    Ok(Origin::Tcp {
+        address: peer.address,
+        svid: svid.map(Arc::new),
+    })
+}

@@ -1,0 +1,212 @@
+//! Rate limits: a token bucket per kind of call and address. A call waits for its tokens; only one that could never get them is refused.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::Code;
+
+use super::{Caller, Refusal};
+
+/// What is limited.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Limited {
+    /// Attesting a node: 1 a second.
+    Attest,
+    /// Certificates, by the number asked for: 500 a second.
+    Csr,
+    /// Tokens: 500 a second.
+    Jwt,
+    /// Status posts: 10 a second.
+    PostStatus,
+    /// Calls that end in a refusal of access: 20 a second. Each costs a durable record.
+    Refusal,
+}
+
+/// Which limits apply.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LimitSettings {
+    /// Whether attestation is limited.
+    pub attestation: bool,
+    /// Whether signing is limited.
+    pub signing: bool,
+}
+
+/// The buckets of all callers.
+#[derive(Debug)]
+pub struct Limits {
+    settings: LimitSettings,
+    buckets: Mutex<HashMap<(Limited, IpAddr), Bucket>>,
+}
+
+/// Tokens may be owed: who comes later waits longer.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    tokens: f64,
+    at: Instant,
+}
+
+/// How many buckets are kept before those that are full again are dropped.
+const MANY: usize = 10_000;
+/// The longest that a call waits. Past it the queue of that address is full.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+impl Limited {
+    /// Tokens a second, and the most that are saved up.
+    fn rate(self) -> u32 {
+        match self {
+            Self::Attest => 1,
+            Self::Csr | Self::Jwt => 500,
+            Self::PostStatus => 10,
+            Self::Refusal => 20,
+        }
+    }
+}
+
+impl Limits {
+    /// No calls so far.
+    pub fn new(settings: LimitSettings) -> Self {
+        Self {
+            settings,
+            buckets: Mutex::default(),
+        }
+    }
+
+    /// Waits until `caller` may do `cost` of `what`. Callers on the admin socket are not limited.
+    pub async fn wait(&self, what: Limited, caller: &Caller, cost: usize) -> Result<(), Refusal> {
+        match caller.ip() {
+            Some(ip) => self.wait_for(what, ip, cost).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) async fn wait_for(&self, what: Limited, ip: IpAddr, cost: usize) -> Result<(), Refusal> {
+        let applies = match what {
+            Limited::Attest => self.settings.attestation,
+            Limited::Csr | Limited::Jwt => self.settings.signing,
+            Limited::PostStatus | Limited::Refusal => true,
+        };
+        let burst = what.rate();
+        let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+        if !applies || cost == 0 {
+            return Ok(());
+        }
+        if cost > burst {
+            return Err(Refusal::new(
+                Code::ResourceExhausted,
+                format!("rate ({cost}) exceeds burst size ({burst})"),
+            ));
+        }
+        match self.take(what, address_block(ip), cost, Instant::now()) {
+            Some(wait) => {
+                if !wait.is_zero() {
+                    tokio::time::sleep(wait).await;
+                }
+                Ok(())
+            }
+            None => Err(Refusal::new(
+                Code::ResourceExhausted,
+                "too many calls from this address are waiting",
+            )),
+        }
+    }
+
+    /// Takes the tokens and says how long to wait for them; none when the wait would be too long.
+    fn take(&self, what: Limited, ip: IpAddr, cost: u32, now: Instant) -> Option<Duration> {
+        let rate = f64::from(what.rate());
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= MANY {
+            buckets.retain(|(what, _), bucket| {
+                bucket.tokens_at(f64::from(what.rate()), now) < f64::from(what.rate())
+            });
+        }
+        let bucket = buckets.entry((what, ip)).or_insert(Bucket {
+            tokens: rate,
+            at: now,
+        });
+        let tokens = bucket.tokens_at(rate, now) - f64::from(cost);
+        let wait = Duration::from_secs_f64((-tokens / rate).max(0.0));
+        if wait > LONGEST_WAIT {
+            return None;
+        }
+        *bucket = Bucket { tokens, at: now };
+        Some(wait)
+    }
+}
+
+impl Bucket {
+    fn tokens_at(&self, rate: f64, now: Instant) -> f64 {
+        (self.tokens + rate * now.saturating_duration_since(self.at).as_secs_f64()).min(rate)
+    }
+}
+
+/// Whoever has one IPv6 address usually has its whole /64.
+fn address_block(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) & !u128::from(u64::MAX)).into(),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: LimitSettings = LimitSettings {
+        attestation: true,
+        signing: true,
+    };
+
+    #[tokio::test]
+    async fn tokens_run_out_are_waited_for_and_come_back() {
+        let limits = Limits::new(BOTH);
+        let (ip, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let now = Instant::now();
+        assert_eq!(limits.take(Limited::Csr, ip, 500, now), Some(Duration::ZERO));
+        assert_eq!(
+            limits.take(Limited::Csr, ip, 250, now),
+            Some(Duration::from_millis(500))
+        );
+        assert_eq!(limits.take(Limited::Csr, other, 500, now), Some(Duration::ZERO));
+        let later = now + Duration::from_secs(2);
+        assert_eq!(limits.take(Limited::Csr, ip, 500, later), Some(Duration::ZERO));
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_grows_too_long_is_refused_and_owes_nothing() {
+        let limits = Limits::new(BOTH);
+        let (ip, now) = (IpAddr::from([10, 0, 0, 1]), Instant::now());
+        let waits: Vec<_> = (0..20)
+            .map(|_| limits.take(Limited::Attest, ip, 1, now))
+            .collect();
+        assert_eq!(waits.iter().flatten().count(), 11);
+        assert_eq!(waits[10], Some(LONGEST_WAIT));
+    }
+
+    #[tokio::test]
+    async fn more_than_the_burst_is_refused_at_once() {
+        let limits = Limits::new(BOTH);
+        let refusal = limits
+            .wait_for(Limited::Csr, IpAddr::from([10, 0, 0, 1]), 501)
+            .await
+            .unwrap_err();
+        assert_eq!(refusal.message(), "rate (501) exceeds burst size (500)");
+        let off = Limits::new(LimitSettings {
+            signing: false,
+            ..BOTH
+        });
+        off.wait_for(Limited::Csr, IpAddr::from([10, 0, 0, 1]), 501)
+            .await
+            .unwrap();
+    }
+
+    #[test]
+    fn an_ipv6_network_counts_as_one_address() {
+        let block = |text: &str| address_block(text.parse().unwrap());
+        assert_eq!(block("2001:db8::1"), block("2001:db8::ffff:2"));
+        assert_ne!(block("2001:db8::1"), block("2001:db8:0:1::1"));
+        assert_eq!(block("::ffff:10.0.0.1"), block("10.0.0.1"));
+    }
+}

@@ -1,0 +1,27 @@
+//! The services, one file each, and what stands before them.
+//!
+//! door → [`authorize`] (who calls, and may he?) → handler (parse, decide, do, audit) → [`status`] (what he is told)
+//!
+//! A handler never asks whether its caller may call it: the table in [`methods`] did, by default no. It asks on whose behalf it acts, which
+//! [`Caller`] says. It answers when the audit log has the record (I9), and every error goes through [`Refusal`].
+
+pub mod agent;
+pub mod authorize;
+pub mod bundle;
+pub mod debug;
+pub mod entry;
+pub mod health;
+pub mod limits;
+pub mod logger;
+pub mod methods;
+pub mod node;
+pub mod status;
+pub mod svid;
+
+mod caller;
+mod context;
+mod issue;
+
+pub use caller::{Caller, Origin, Role};
+pub use context::Context;
+pub use status::Refusal;

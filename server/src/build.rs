@@ -1,0 +1,363 @@
+//! Putting the server together, and running it.
+
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use muster_audit::{Action, Actor, Audit, AuditError, Event, Object, Outcome, Standing};
+use muster_pki::bundle::Bundle;
+use muster_pki::tls::SvidResolver;
+use muster_pki::x509::ca_subject;
+use muster_runtime::http::HttpDoor;
+use muster_runtime::logging::LogLevel;
+use muster_runtime::metrics::Metrics;
+use muster_runtime::{
+    Clock, Condition, Drained, Readiness, SigningPool, Spawner, Stop, SystemClock, TaskFailure, Tasks,
+};
+use tracing::{error, info, warn};
+
+use crate::api::Context;
+use crate::api::limits::Limits;
+use crate::bundles::{BundleRecordError, Bundles};
+use crate::ca::{Ca, Keeper, KeeperError, ServerSvid, ServerSvidError, Terms};
+use crate::config::Config;
+use crate::doors::{DoorError, Doors};
+use crate::nodes::Nodes;
+use crate::registry::{RecordError, Registry};
+use crate::state::{State, StateError};
+use crate::sync::Connections;
+
+/// How long the registry may take to write what is left when everything else has stopped.
+const LAST_WRITES: Duration = Duration::from_secs(30);
+/// How often the audit log is asked whether it can still write.
+const AUDIT_LOOK: Duration = Duration::from_secs(1);
+
+/// What a server does not make itself, because the process has only one of it.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The log level.
+    pub log_level: LogLevel,
+}
+
+/// A server whose sockets are bound and whose authorities can sign. Dropped without [`Bound::run`] it stops.
+pub struct Bound {
+    context: Arc<Context>,
+    doors: Option<Doors>,
+    address: SocketAddr,
+    admin_socket: PathBuf,
+    http: Option<HttpDoor>,
+    http_address: Option<SocketAddr>,
+    metrics: Metrics,
+    drain: Duration,
+    front: Option<Tasks>,
+    back: Option<Tasks>,
+    front_stop: Stop,
+    back_stop: Stop,
+}
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The data folder.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A record of the registry.
+    #[error("reading the registry")]
+    Registry(#[from] RecordError),
+    /// The bundle.
+    #[error("reading the bundle")]
+    Bundle(#[from] BundleRecordError),
+    /// The signing threads.
+    #[error("starting the signing threads")]
+    Threads(#[source] io::Error),
+    /// The authorities.
+    #[error("keeping the authorities")]
+    Authorities(#[from] KeeperError),
+    /// The server's certificate.
+    #[error("making the server's certificate")]
+    Certificate(#[from] ServerSvidError),
+    /// A door.
+    #[error(transparent)]
+    Door(#[from] DoorError),
+    /// The door for probes.
+    #[error("binding {address} for probes")]
+    Http {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The audit log.
+    #[error("recording the start")]
+    Audit(#[from] AuditError),
+}
+
+impl Surroundings {
+    /// The machine's clock.
+    pub fn new(log_level: LogLevel) -> Self {
+        Self {
+            clock: Arc::new(SystemClock),
+            log_level,
+        }
+    }
+}
+
+/// Opens the state, keeps the authorities, makes the server's certificate and binds every socket, in this order: a second server on the same folder fails
+/// before it disturbs the first.
+pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, BuildError> {
+    let Surroundings { clock, log_level } = surroundings;
+    let readiness = Readiness::new();
+    let (front_stop, back_stop) = (Stop::new(), Stop::new());
+    let (front, back) = (Tasks::new(front_stop.clone()), Tasks::new(back_stop.clone()));
+
+    let state = State::open(&config, Arc::clone(&clock)).await?;
+    let (registry, committer) = Registry::open(
+        Arc::new(state.store.store),
+        config.trust_domain.clone(),
+        state.store.records,
+    )?;
+    back.spawn("registry", committer.run(back_stop.clone()));
+
+    let pool = signing_pool(&config).map_err(BuildError::Threads)?;
+    let bundles = Bundles::read(config.trust_domain.clone(), &registry.view())?;
+    let lifetimes = config.ca.lifetimes.clone();
+    let ca = Ca::new(
+        config.trust_domain.clone(),
+        lifetimes,
+        config.ca.jwt_issuer.clone(),
+        Arc::clone(&clock),
+        pool,
+    );
+    let connections = Connections::new();
+    let keeper = Keeper {
+        terms: terms(&config),
+        ca: ca.clone(),
+        keys: state.keys,
+        registry: registry.clone(),
+        bundles: bundles.clone(),
+        audit: state.audit.clone(),
+        clock: Arc::clone(&clock),
+    };
+    keeper.start().await?;
+
+    let resolver = SvidResolver::new();
+    let server_id = Context::server_id(&config.trust_domain);
+    let server_svid = ServerSvid::new(
+        server_id,
+        config.ca.x509_key,
+        ca.clone(),
+        Arc::clone(&clock),
+        resolver.clone(),
+    );
+    let renewal_due = server_svid.renew().await?;
+
+    let doors = Doors::bind(&config, &bundles, resolver).await?;
+    let http = match config.http {
+        None => None,
+        Some(address) => Some(
+            HttpDoor::bind(address)
+                .await
+                .map_err(|source| BuildError::Http { address, source })?,
+        ),
+    };
+    let context = Arc::new(Context {
+        trust_domain: config.trust_domain.clone(),
+        connections: connections.clone(),
+        nodes: Arc::new(Nodes::new(registry.clone())),
+        registry: registry.clone(),
+        ca,
+        bundles: bundles.clone(),
+        audit: state.audit.clone(),
+        limits: Limits::new(config.limits),
+        spawner: front.spawner(),
+        log_level,
+        admin_ids: config.admin_ids,
+        server_svid: server_svid.watch(),
+        readiness: readiness.clone(),
+        started_at: clock.now(),
+        clock,
+    });
+    let started = Event::new(Actor::Daemon, Action::ServiceStart, Outcome::Done)
+        .object(Object::service("muster-server"))
+        .fact("version", env!("CARGO_PKG_VERSION"))
+        .fact("trust_domain", &config.trust_domain);
+    state.audit.record(started).await?;
+
+    front.spawn(
+        "authorities",
+        keeper.run(readiness.condition("authorities"), front_stop.clone()),
+    );
+    let standing = readiness.condition("certificate");
+    front.spawn(
+        "certificate",
+        server_svid.run(renewal_due, standing, front_stop.clone()),
+    );
+    front.spawn("bundles", bundles.follow(registry, front_stop.clone()));
+    front.spawn(
+        "audit",
+        watch_audit(state.audit, readiness.condition("audit"), front_stop.clone()),
+    );
+
+    Ok(Bound {
+        address: doors.address(),
+        admin_socket: config.admin_socket,
+        http_address: http.as_ref().map(HttpDoor::address),
+        http,
+        doors: Some(doors),
+        metrics: Metrics::new("muster_server"),
+        context,
+        drain: config.drain,
+        front: Some(front),
+        back: Some(back),
+        front_stop,
+        back_stop,
+    })
+}
+
+impl Bound {
+    /// Where nodes connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where administrators connect.
+    pub fn admin_socket(&self) -> &Path {
+        &self.admin_socket
+    }
+
+    /// Where probes connect.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_address
+    }
+
+    /// The bundle, for nodes that join.
+    pub fn bundle(&self) -> Arc<Bundle> {
+        self.context.bundles.own()
+    }
+
+    /// Whether the server can serve.
+    pub fn readiness(&self) -> Readiness {
+        self.context.readiness.clone()
+    }
+
+    /// Serves until `stop` is ordered or something fails. Stopping has three steps: the doors take nobody in any more; running calls may finish for the configured
+    /// time; then connections are cut. The registry writes to the end.
+    pub async fn run(mut self, stop: Stop) -> Result<(), TaskFailure> {
+        let (Some(front), Some(back), Some(doors)) = (self.front.take(), self.back.take(), self.doors.take())
+        else {
+            return Ok(());
+        };
+        let cutters = doors.cutters();
+        let [admin, tcp] = doors.serve(&self.context, &self.front_stop);
+        front.spawn("admin door", admin);
+        front.spawn("tcp door", tcp);
+        if let Some(http) = self.http.take() {
+            let (readiness, metrics) = (self.context.readiness.clone(), self.metrics.clone());
+            front.spawn(
+                "http door",
+                http.serve(readiness, metrics, self.front_stop.clone()),
+            );
+        }
+        self.follow(&front.spawner(), stop);
+        let http = self.http_address.map(|address| address.to_string());
+        info!(addr = %self.address, admin = %self.admin_socket.display(), http, trust_domain = %self.context.trust_domain, "listening");
+        info!("ready");
+
+        let (front_stop, back_stop) = (self.front_stop.clone(), self.back_stop.clone());
+        let serving = async {
+            let ended = front.run(self.drain).await;
+            for cutter in &cutters {
+                cutter.cut();
+            }
+            self.say_goodbye().await;
+            back_stop.order();
+            ended
+        };
+        let writing = async {
+            let ended = back.run(LAST_WRITES).await;
+            // When the registry fails by itself nothing else makes sense any more.
+            front_stop.order();
+            ended
+        };
+        let (served, written) = tokio::join!(serving, writing);
+        if let Drained::Cut(tasks) = served? {
+            warn!(tasks, "calls did not finish in time and were cut");
+        }
+        written.map(|_| ())
+    }
+
+    /// Orders our own stop when the outer one is ordered.
+    fn follow(&self, spawner: &Spawner, outer: Stop) {
+        let own = self.front_stop.clone();
+        spawner.spawn("stop", async move {
+            tokio::select! {
+                () = outer.ordered() => own.order(),
+                () = own.ordered() => {}
+            }
+            Ok::<_, std::convert::Infallible>(())
+        });
+    }
+
+    async fn say_goodbye(&self) {
+        let event = Event::new(Actor::Daemon, Action::ServiceStop, Outcome::Done)
+            .object(Object::service("muster-server"));
+        if let Err(error) = self.context.audit.record(event).await {
+            warn!(error = &error as &dyn Error, "the stop is not in the audit log");
+        }
+        let audit = self.context.audit.clone();
+        // It waits for the disk; the runtime's blocking threads are made for that.
+        tokio::task::spawn_blocking(move || audit.close()).await.ok();
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        self.front_stop.order();
+        self.back_stop.order();
+    }
+}
+
+fn terms(config: &Config) -> Terms {
+    Terms {
+        trust_domain: config.trust_domain.clone(),
+        subject: ca_subject(),
+        lifetime: config.ca.lifetime,
+        x509_key: config.ca.x509_key,
+        jwt_key: config.ca.jwt_key,
+        refresh_hint: config.ca.refresh_hint,
+    }
+}
+
+fn signing_pool(config: &Config) -> io::Result<SigningPool> {
+    let threads = match config.signing_threads {
+        0 => available_parallelism().map_or(1, NonZeroUsize::get),
+        threads => threads,
+    };
+    SigningPool::start(threads, config.signing_queue)
+}
+
+/// Lets `ready` follow the audit log: a server that can't record may do nothing.
+async fn watch_audit(audit: Audit, standing: Condition, stop: Stop) -> Result<(), AuditError> {
+    loop {
+        match audit.standing() {
+            Standing::Writing => standing.holds(),
+            Standing::Failing(why) => standing.fails(why),
+            Standing::Broken(why) => {
+                // Only a new start can tell what is on the disk.
+                error!(why, "the audit log can't be written any more; stopping");
+                return Err(AuditError::Broken);
+            }
+        }
+        tokio::select! {
+            () = stop.ordered() => return Ok(()),
+            () = tokio::time::sleep(AUDIT_LOOK) => {}
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The authorities of this server, and everything that they sign.
+//!
+//! ```text
+//! life (when?) ─orders→ keeper ─key, certificate, one commit→ log        handlers ─request→ Ca ─policy→ signing pool ─checked→ SVID
+//!                          └──────────── active authority ─────────────────────────┘
+//! ```
+//!
+//! [`life`] decides by time alone and touches nothing. [`Keeper`] is the one task that carries its orders out; the log has every authority's record and the
+//! bundle it stands in, changed in one commit. [`Ca`] holds what is active and signs on the signing pool, within [`Lifetimes`].
+//! Keys never leave the key manager; a certificate is read back and held to our own rules before it leaves `muster_pki`.
+
+pub mod life;
+
+mod keeper;
+mod policy;
+mod record;
+mod server_svid;
+mod sign;
+
+pub(crate) use keeper::change_own_bundle;
+pub use keeper::{Keeper, KeeperError, Terms};
+pub use policy::{Holder, Lifetimes, OverCap, OverCapError};
+pub use record::{AuthorityRecord, Kind, RecordError};
+pub use server_svid::{ServerSvid, ServerSvidError};
+pub use sign::{Ca, JwtRequest, SignError, X509Request};

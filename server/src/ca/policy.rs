@@ -1,0 +1,112 @@
+//! How long what we sign may live.
+
+use muster_identity::Lifetime;
+
+/// What happens to a request for more than the cap.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OverCap {
+    /// It gets the cap. The answer carries the real expiry, the audit log what was asked for.
+    Cut,
+    /// It is refused.
+    Refuse,
+}
+
+/// For whom an X.509-SVID is, as far as its lifetime goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Holder {
+    /// A workload.
+    Workload,
+    /// A node.
+    Node,
+    /// This server.
+    Server,
+}
+
+/// Lifetimes by default and at most. The caps bind whoever asks: entries, administrators, nodes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Lifetimes {
+    /// Of a workload's X.509-SVID whose entry or request says nothing.
+    pub x509_svid: Lifetime,
+    /// Of a JWT-SVID whose entry or request says nothing.
+    pub jwt_svid: Lifetime,
+    /// Of a node's X.509-SVID.
+    pub node: Lifetime,
+    /// The longest life of any X.509-SVID.
+    pub max_x509_svid: Lifetime,
+    /// The longest life of any JWT-SVID.
+    pub max_jwt_svid: Lifetime,
+    /// What happens past it.
+    pub over_cap: OverCap,
+}
+
+/// More was asked for than the cap allows, and the policy is to refuse.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a lifetime of {asked} s is over the cap of {cap} s")]
+pub struct OverCapError {
+    asked: u32,
+    cap: u32,
+}
+
+impl Lifetimes {
+    /// How long an X.509-SVID lives for which `asked` was asked.
+    pub fn x509(&self, holder: Holder, asked: Option<Lifetime>) -> Result<Lifetime, OverCapError> {
+        let usual = if holder == Holder::Node {
+            self.node
+        } else {
+            self.x509_svid
+        };
+        self.within(asked, usual, self.max_x509_svid)
+    }
+
+    /// How long a JWT-SVID lives for which `asked` was asked.
+    pub fn jwt(&self, asked: Option<Lifetime>) -> Result<Lifetime, OverCapError> {
+        self.within(asked, self.jwt_svid, self.max_jwt_svid)
+    }
+
+    fn within(
+        &self,
+        asked: Option<Lifetime>,
+        usual: Lifetime,
+        cap: Lifetime,
+    ) -> Result<Lifetime, OverCapError> {
+        match asked {
+            None => Ok(usual.min(cap)),
+            Some(asked) if asked <= cap => Ok(asked),
+            Some(_) if self.over_cap == OverCap::Cut => Ok(cap),
+            Some(asked) => Err(OverCapError {
+                asked: asked.as_secs(),
+                cap: cap.as_secs(),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secs(secs: u32) -> Lifetime {
+        Lifetime::from_secs(secs).unwrap()
+    }
+
+    #[test]
+    fn a_lifetime_over_the_cap_is_cut_or_refused_as_configured() {
+        let mut lifetimes = Lifetimes {
+            x509_svid: secs(3600),
+            jwt_svid: secs(300),
+            node: secs(7200),
+            max_x509_svid: secs(5000),
+            max_jwt_svid: secs(600),
+            over_cap: OverCap::Cut,
+        };
+        assert_eq!(lifetimes.x509(Holder::Workload, None), Ok(secs(3600)));
+        assert_eq!(lifetimes.x509(Holder::Node, None), Ok(secs(5000)));
+        assert_eq!(lifetimes.x509(Holder::Workload, Some(secs(9000))), Ok(secs(5000)));
+        lifetimes.over_cap = OverCap::Refuse;
+        assert_eq!(lifetimes.jwt(Some(secs(600))), Ok(secs(600)));
+        assert_eq!(
+            lifetimes.jwt(Some(secs(601))),
+            Err(OverCapError { asked: 601, cap: 600 })
+        );
+    }
+}

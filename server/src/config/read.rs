@@ -1,0 +1,179 @@
+//! From a TOML table to [`Config`], with the defaults and the checks that need more than one value.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use muster_identity::Lifetime;
+use muster_pki::KeyAlgorithm;
+use muster_runtime::config::{FileMode, Table};
+use muster_runtime::logging::{Format, Level};
+
+use super::{CaConfig, Config};
+use crate::api::limits::LimitSettings;
+use crate::ca::{Lifetimes, OverCap};
+
+/// SPIRE's port, so that its agents find us.
+pub(super) const PORT: u16 = 8081;
+pub(super) const ADMIN_SOCKET: &str = "/run/muster/server/admin.sock";
+/// Its group administrates.
+pub(super) const ADMIN_SOCKET_MODE: u32 = 0o770;
+const DATA_DIR: &str = "/var/lib/muster/server";
+/// Longer for fewer rotations, shorter for less harm by a stolen authority.
+pub(super) const CA: Duration = Duration::from_secs(24 * 3600);
+/// Longer when nodes may be cut off for long, shorter when revocation is all one has.
+pub(super) const X509_SVID: Duration = Duration::from_secs(3600);
+/// A token can't be bound to its holder: it should be used at once.
+pub(super) const JWT_SVID: Duration = Duration::from_secs(300);
+pub(super) const MAX_JWT_SVID: Duration = Duration::from_secs(3600);
+pub(super) const REFRESH_HINT: Duration = Duration::from_secs(300);
+/// At 10,000 signatures a second a full queue is waited for no longer than 100 ms.
+pub(super) const SIGNING_QUEUE: usize = 1024;
+pub(super) const DRAIN: Duration = Duration::from_secs(10);
+
+/// The longest lifetime that makes sense anywhere here.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
+pub(super) fn read(table: &mut Table) -> Option<Config> {
+    let trust_domain = table.required("trust_domain");
+    let data_dir = table.or("data_dir", PathBuf::from(DATA_DIR));
+    let listen = table.or("listen", SocketAddr::from(([0, 0, 0, 0], PORT)));
+    let admin_socket = table.or("admin_socket", PathBuf::from(ADMIN_SOCKET));
+    let FileMode(admin_socket_mode) = table.or_checked(
+        "admin_socket_mode",
+        FileMode(ADMIN_SOCKET_MODE),
+        "permission bits that let others do nothing, such as \"0770\"",
+        |FileMode(mode)| mode & 0o007 == 0,
+    );
+    let admin_ids = table.list("admin_ids").into_iter().collect();
+    let drain = table.or("drain", DRAIN);
+    let ca = ca(&mut table.table("ca"));
+    let mut limits = table.table("limits");
+    let limits = LimitSettings {
+        attestation: limits.or("attestation", true),
+        signing: limits.or("signing", true),
+    };
+    let mut signing = table.table("signing");
+    let signing_threads = signing.or_checked(
+        "threads",
+        0,
+        "a number up to 256; 0 is one for each processor",
+        |n| *n <= 256,
+    );
+    let signing_queue = signing.or_checked("queue", SIGNING_QUEUE, "a number from 1 to 65536", |n| {
+        (1..=65536).contains(n)
+    });
+    drop(signing);
+    let http = table
+        .optional_table("http")
+        .and_then(|mut http| http.required("listen"));
+    let mut log = table.table("log");
+    let (log_level, log_format) = (log.or("level", Level::Info), log.or("format", Format::Text));
+    drop(log);
+    Some(Config {
+        trust_domain: trust_domain?,
+        data_dir,
+        listen,
+        admin_socket,
+        admin_socket_mode,
+        admin_ids,
+        ca: ca?,
+        limits,
+        signing_threads,
+        signing_queue,
+        http,
+        log_level,
+        log_format,
+        drain,
+    })
+}
+
+fn ca(table: &mut Table) -> Option<CaConfig> {
+    let keys = KeyAlgorithm::ALL.map(|algorithm| (algorithm.name(), algorithm));
+    let x509_key = table.choice("key", KeyAlgorithm::EcP256, &keys);
+    let jwt_key = table.choice("jwt_key", x509_key, &keys);
+    let jwt_issuer = table.optional("jwt_issuer");
+    let life = seconds(table, "lifetime", CA);
+    let x509_svid = seconds(table, "x509_svid", X509_SVID.min(life.duration() / 6));
+    let jwt_svid = seconds(table, "jwt_svid", JWT_SVID.min(life.duration() / 6));
+    let node = seconds(table, "node", x509_svid.duration());
+    let max_x509_svid = seconds(
+        table,
+        "max_x509_svid",
+        sixth(life).max(x509_svid).max(node).duration(),
+    );
+    let max_jwt_svid = seconds(
+        table,
+        "max_jwt_svid",
+        MAX_JWT_SVID.min(life.duration() / 6).max(jwt_svid.duration()),
+    );
+    let over_cap = table.choice(
+        "over_cap",
+        OverCap::Cut,
+        &[("cut", OverCap::Cut), ("refuse", OverCap::Refuse)],
+    );
+    let refresh_hint = table.or("refresh_hint", REFRESH_HINT);
+    let sealing_key = table.optional("sealing_key");
+    let half = life.as_secs() / 2;
+    let halves = [
+        ("x509_svid", x509_svid),
+        ("jwt_svid", jwt_svid),
+        ("node", node),
+        ("max_x509_svid", max_x509_svid),
+        ("max_jwt_svid", max_jwt_svid),
+    ];
+    let mut over = halves
+        .into_iter()
+        .filter(|(_, lifetime)| lifetime.as_secs() > half);
+    if let Some((key, lifetime)) = over.next() {
+        let expected =
+            "at most half of ca.lifetime, so that no SVID is cut short by the end of its authority";
+        table.refuse(key, &format!("{}s", lifetime.as_secs()), expected);
+    }
+    for (key, lifetime, cap) in [
+        ("x509_svid", x509_svid, max_x509_svid),
+        ("node", node, max_x509_svid),
+        ("jwt_svid", jwt_svid, max_jwt_svid),
+    ] {
+        if lifetime > cap {
+            table.refuse(
+                key,
+                &format!("{}s", lifetime.as_secs()),
+                "at most the cap on this kind of SVID",
+            );
+        }
+    }
+    Some(CaConfig {
+        lifetime: life,
+        x509_key,
+        jwt_key,
+        jwt_issuer,
+        lifetimes: Lifetimes {
+            x509_svid,
+            jwt_svid,
+            node,
+            max_x509_svid,
+            max_jwt_svid,
+            over_cap,
+        },
+        refresh_hint,
+        sealing_key,
+    })
+}
+
+fn seconds(table: &mut Table, key: &'static str, default: Duration) -> Lifetime {
+    let expected = "a duration of 1 second to 10 years, such as \"1h\"";
+    let range = Duration::from_secs(1)..=LONGEST;
+    lifetime(table.or_checked(key, default, expected, |duration| range.contains(duration)))
+}
+
+/// A duration in whole seconds, at least one.
+pub(super) fn lifetime(duration: Duration) -> Lifetime {
+    let secs = u32::try_from(duration.as_secs()).unwrap_or(u32::MAX).max(1);
+    Lifetime::from_secs(secs).expect("it is at least one second")
+}
+
+/// The longest leaf that no rotation cuts short: the next authority is active when a sixth is left.
+pub(super) fn sixth(life: Lifetime) -> Lifetime {
+    lifetime(life.duration() / 6)
+}

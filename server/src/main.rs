@@ -1,0 +1,108 @@
+//! `muster-server`: the process around the server.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use muster_runtime::Stop;
+use muster_runtime::logging;
+use muster_runtime::process::{self, exit};
+use muster_server::{Config, Surroundings, build, config};
+
+const CONFIG_FILE: &str = "/etc/muster/server.toml";
+
+/// The Muster server: registers workloads, attests nodes, signs identities.
+#[derive(Parser)]
+#[command(name = "muster-server", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server until SIGTERM or SIGINT.
+    Run {
+        /// The configuration file.
+        #[arg(long, default_value = CONFIG_FILE)]
+        config: PathBuf,
+    },
+    /// Look after configuration files.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Read a configuration file and report every mistake in it.
+    Check {
+        /// The configuration file.
+        #[arg(long, default_value = CONFIG_FILE)]
+        config: PathBuf,
+    },
+    /// Print a commented example with every key and its default.
+    Example,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Run { config } => load(&config).map(run),
+        Command::Config {
+            command: ConfigCommand::Check { config },
+        } => load(&config).map(|_| {
+            println!("{}: no mistakes", config.display());
+            Ok(())
+        }),
+        Command::Config {
+            command: ConfigCommand::Example,
+        } => {
+            print!("{}", config::EXAMPLE);
+            Ok(Ok(()))
+        }
+    };
+    match outcome {
+        Ok(Ok(())) => ExitCode::from(exit::DONE),
+        Ok(Err(error)) => {
+            eprintln!("muster-server: {error:#}");
+            ExitCode::from(exit::REFUSED)
+        }
+        Err(code) => code,
+    }
+}
+
+fn load(path: &Path) -> Result<Config, ExitCode> {
+    Config::load(path).map_err(|error| {
+        eprintln!("muster-server: {error}");
+        ExitCode::from(exit::USAGE)
+    })
+}
+
+#[tokio::main]
+async fn run(config: Config) -> anyhow::Result<()> {
+    process::harden().context("closing the process to others")?;
+    let log_level = logging::install(config.log_level, config.log_format)?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "systemd names its socket in the environment; read once, here"
+    )]
+    let notify_socket = std::env::var("NOTIFY_SOCKET").ok();
+    let stop = Stop::new();
+    let server = build(config, Surroundings::new(log_level)).await?;
+    let readiness = server.readiness();
+    let (signals, notify) = (
+        process::stop_on_signals(stop.clone()),
+        process::notify_systemd(notify_socket, readiness, stop.clone()),
+    );
+    let running = async {
+        let ended = server.run(stop.clone()).await;
+        stop.order();
+        ended
+    };
+    let (ended, signals, notify) = tokio::join!(running, signals, notify);
+    ended?;
+    signals.context("listening for signals")?;
+    notify.context("telling systemd")
+}
