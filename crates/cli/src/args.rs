@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{bundle, entry, fetch, health, log, mint, node, token, validate};
+use crate::{bundle, dev, entry, fetch, health, log, mint, node, token, validate};
 
 /// Identities for the processes that earned them.
 #[derive(Debug, Parser)]
@@ -32,6 +32,8 @@ pub(crate) enum Form {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run a server and a node agent in this process, to try things out.
+    Dev(dev::Dev),
     /// Registration entries: who gets which identity.
     #[command(subcommand)]
     Entry(entry::EntryCommand),

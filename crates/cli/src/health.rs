@@ -7,26 +7,48 @@ use tonic_health::pb::{
 };
 
 use crate::{
-    args::DaemonSocket,
-    connect::{Daemon, connect},
+    connect::{Daemon, connect, workload_socket},
     failure::Failure,
     output::Answer,
 };
 
+/// Each daemon answers where those who depend on it connect: the server on its admin socket, the node agent on
+/// the Workload API's.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Health {
-    #[command(flatten)]
-    socket: DaemonSocket,
+    /// Ask the node agent on this host instead of the server.
+    #[arg(long)]
+    agent: bool,
+    /// The daemon's socket. [default: that of MUSTER_SERVER_SOCKET, with --agent of SPIFFE_ENDPOINT_SOCKET]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<String>,
+    /// Where the server's is.
+    #[arg(
+        long,
+        env = "MUSTER_SERVER_SOCKET",
+        default_value = "/run/muster/server/admin.sock",
+        hide = true
+    )]
+    server_socket: String,
+    /// Where the agent's is.
+    #[arg(
+        long,
+        env = "SPIFFE_ENDPOINT_SOCKET",
+        default_value = "/run/muster/workload/api.sock",
+        hide = true
+    )]
+    workload_socket: String,
 }
 
 impl Health {
     pub(crate) async fn run(self) -> Result<Answer, Failure> {
-        let (name, daemon) = if self.socket.agent {
-            ("the node agent", Daemon::AgentAdmin)
+        let (name, daemon, usual) = if self.agent {
+            ("the node agent", Daemon::WorkloadApi, self.workload_socket)
         } else {
-            ("the server", Daemon::Server)
+            ("the server", Daemon::Server, self.server_socket)
         };
-        let mut client = HealthClient::new(connect(self.socket.path(), daemon).await?);
+        let path = workload_socket(&self.socket.unwrap_or(usual))?;
+        let mut client = HealthClient::new(connect(&path, daemon).await?);
         let what = format!("{name} is not healthy");
         let next = "its log and its HTTP address /ready say what is missing";
         let answer = client

@@ -4,6 +4,7 @@
 //! entry, node, token, bundle, mint, log, health ─gRPC, admin socket→ server or agent
 //! fetch                                         ─gRPC, Workload API→ agent, as any workload
 //! validate                                      ─→ muster-pki, no daemon, no clock but the one you name
+//! dev                                           ─→ a server and an agent inside this process
 //! ```
 //!
 //! One file for each noun of the command. A command returns what is to be printed ([`output::Answer`]) or why it
@@ -15,6 +16,7 @@
 mod args;
 mod bundle;
 mod connect;
+mod dev;
 mod duration;
 mod entry;
 mod failure;
@@ -45,7 +47,7 @@ use crate::{
 pub fn main() -> ExitCode {
     let muster = Muster::parse();
     let style = Style::of_terminal(muster.output);
-    let outcome = runtime().and_then(|runtime| runtime.block_on(run(muster.command, &style)));
+    let outcome = runtime(&muster.command).and_then(|runtime| runtime.block_on(run(muster.command, &style)));
     match outcome.and_then(|answer| style.print(&answer).map(|()| answer.exit_code())) {
         Ok(code) => code,
         Err(failure) => {
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command, style: &Style) -> Result<Answer, Failure> {
     match command {
+        Command::Dev(command) => command.run(style).await,
         Command::Entry(command) => command.run(style).await,
         Command::Node(command) => command.run(style).await,
         Command::Token(command) => command.run().await,
@@ -69,8 +72,13 @@ async fn run(command: Command, style: &Style) -> Result<Answer, Failure> {
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread()
+/// Two daemons need threads; everything else is a call or two.
+fn runtime(command: &Command) -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = match command {
+        Command::Dev(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    builder
         .enable_all()
         .build()
         .map_err(|error| Failure::refused("could not start", error))
