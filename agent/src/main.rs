@@ -83,7 +83,7 @@ enum ConfigCommand {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run { config } => load(&config).map(run),
-        Command::Join(arguments) => request(arguments).map(join_server),
+        Command::Join(arguments) => request(arguments).map(|request| join_server(&request)),
         Command::Config {
             command: ConfigCommand::Check { config },
         } => load(&config).map(|_| {
@@ -166,9 +166,9 @@ fn token(text: String) -> Result<JoinToken, ExitCode> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn join_server(request: JoinRequest) -> anyhow::Result<()> {
+async fn join_server(request: &JoinRequest) -> anyhow::Result<()> {
     process::harden().context("closing the process to others")?;
-    let joined = join(&request, &SystemClock).await?;
+    let joined = join(request, &SystemClock).await?;
     println!("{}", joined.id);
     eprintln!(
         "joined {}; the first certificate ends {}, and the running agent renews it",

@@ -44,7 +44,7 @@ impl Bundles {
     /// Puts `bundle` in the place of the one of its trust domain. Whether that changed anything.
     ///
     /// An older one than what is held is kept out (I3), unless it comes from another store than the last ones did: then numbers can't be compared.
-    pub(super) fn put(&mut self, bundle: Arc<Bundle>, store: Option<StoreId>) -> bool {
+    pub(super) fn put(&mut self, bundle: &Arc<Bundle>, store: Option<StoreId>) -> bool {
         let trust_domain = bundle.trust_domain();
         let same_store = self.store.is_some() && self.store == store;
         let slot = if trust_domain == self.own.trust_domain() {
@@ -53,13 +53,13 @@ impl Bundles {
             self.federated.get_mut(trust_domain)
         };
         match slot {
-            Some(held) if **held == *bundle => return false,
-            Some(held) if same_store && held.compare_fetched(&bundle) == Succession::Older => {
+            Some(held) if **held == **bundle => return false,
+            Some(held) if same_store && held.compare_fetched(bundle) == Succession::Older => {
                 warn!(trust_domain = %bundle.trust_domain(), held = held.sequence(), offered = bundle.sequence(), "an older bundle was kept out");
                 return false;
             }
-            Some(held) => *held = Arc::clone(&bundle),
-            None => drop(self.federated.insert(trust_domain.clone(), Arc::clone(&bundle))),
+            Some(held) => *held = Arc::clone(bundle),
+            None => drop(self.federated.insert(trust_domain.clone(), Arc::clone(bundle))),
         }
         self.forget_sets(bundle.trust_domain());
         true

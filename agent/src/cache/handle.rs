@@ -237,7 +237,6 @@ impl Handle {
     }
 
     /// Looks up the tokens and asks for those that are not held or not fresh. No receiver: held, or not asked for because too much is asked already.
-    #[expect(clippy::type_complexity, reason = "a pair that lives for one call")]
     fn ask(
         &self,
         facts: &Facts,

@@ -133,7 +133,7 @@ impl Cache {
     /// Takes up what was held before a restart. SVIDs that ended or whose entry has another name by now are left out.
     pub fn restore(&mut self, kept: Kept, now: UnixTime) {
         for bundle in kept.federated {
-            self.bundles.put(bundle, None);
+            self.bundles.put(&bundle, None);
         }
         for entry in kept.entries {
             self.attention.known(&entry.id, prefetched(&entry));
@@ -283,7 +283,7 @@ impl Cache {
         let mut changed = BTreeSet::new();
         for bundle in bundles {
             let name = bundle.trust_domain().clone();
-            if self.bundles.put(Arc::new(bundle), Some(store)) {
+            if self.bundles.put(&Arc::new(bundle), Some(store)) {
                 changed.insert(name);
             }
         }

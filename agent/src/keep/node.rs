@@ -173,7 +173,7 @@ impl NodeStore {
     /// Returns when `state` is on disk.
     pub async fn save(&mut self, state: &NodeState) -> Result<(), NodeStoreError> {
         let sealed = self.seal.seal(&self.purpose, &state.to_bytes())?;
-        let position = self.journal.append(sealed.into()).await?;
+        let position = self.journal.append(sealed).await?;
         self.since_compaction += 1;
         if self.since_compaction >= COMPACT_AFTER {
             self.since_compaction = 0;

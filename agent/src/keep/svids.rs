@@ -148,7 +148,7 @@ fn from_bytes(bytes: &[u8]) -> Option<Kept> {
         .iter()
         .map(|entry| convert::NodeEntry::try_from(entry).ok().map(Arc::new))
         .collect();
-    let federated: Option<Vec<_>> = record.federated.into_iter().map(bundle).collect();
+    let federated: Option<Vec<_>> = record.federated.iter().map(bundle).collect();
     let position = match StoreId::try_from(record.store.as_slice()) {
         Ok(store) => Some(Position {
             store,
@@ -177,7 +177,7 @@ fn svid(record: SvidRecord) -> Option<(EntryId, Arc<HeldX509>)> {
     Some((record.entry_id.parse().ok()?, Arc::new(svid)))
 }
 
-fn bundle(record: BundleRecord) -> Option<Arc<Bundle>> {
+fn bundle(record: &BundleRecord) -> Option<Arc<Bundle>> {
     let trust_domain = record.trust_domain.parse().ok()?;
     Some(Arc::new(
         Bundle::from_document(trust_domain, record.document.as_bytes())

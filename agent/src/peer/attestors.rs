@@ -55,13 +55,20 @@ impl Attestors {
         }
     }
 
+    /// What is remembered of `peer`, if nothing better is to be had. It is not looked at again: ask [`AttestedCaller::still`] before
+    /// anything is sent to it, and also before it is sent away for what it lacks.
+    pub fn recall(&self, peer: &Peer) -> Option<AttestedCaller> {
+        let known = peer.known().filter(|known| !known.worth_asking_again())?;
+        Some(AttestedCaller::new(peer.clone(), known))
+    }
+
     /// The facts of `peer`, with proof that it was present when they were measured and still is what it was.
     pub async fn attest(&self, peer: &Peer) -> Result<AttestedCaller, Turned> {
-        if let Some(caller) = remembered(peer) {
+        if let Some(caller) = self.remembered(peer) {
             return Ok(caller);
         }
         let _turn = peer.turn().await;
-        if let Some(caller) = remembered(peer) {
+        if let Some(caller) = self.remembered(peer) {
             return Ok(caller);
         }
         let mut last = None;
@@ -77,6 +84,11 @@ impl Attestors {
             }
         }
         Err(last.unwrap_or(Refusal::Closed { pid: 0 }).into())
+    }
+
+    /// What is remembered of `peer`, if it still stands.
+    fn remembered(&self, peer: &Peer) -> Option<AttestedCaller> {
+        self.recall(peer).filter(|caller| caller.still().is_ok())
     }
 
     /// One measurement under one evidence.
@@ -161,13 +173,6 @@ fn settle(
         Some(before) => join(before, later),
         None => later,
     })
-}
-
-/// What is known already, if it still stands and nothing better is to be had.
-fn remembered(peer: &Peer) -> Option<AttestedCaller> {
-    let known = peer.known()?;
-    (peer.witness().still(&known.evidence).is_ok() && !known.worth_asking_again())
-        .then(|| AttestedCaller::new(peer.clone(), known))
 }
 
 /// Whether nothing has been proven yet for this evidence: the PING is on its way.

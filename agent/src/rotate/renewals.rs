@@ -207,7 +207,7 @@ impl<K: Clone + Ord> Renewals<K> {
             at
         };
         self.step(key.clone(), Step::Waiting(at), |plan| {
-            plan.failures = plan.failures.saturating_add(1)
+            plan.failures = plan.failures.saturating_add(1);
         });
     }
 

@@ -44,6 +44,7 @@ const CLOCK_ALARM: i64 = 5;
 const MOST_BYTES: usize = 4 << 20;
 
 type Keys = Result<Vec<Result<Prepared, EntryId>>, SigningPoolError>;
+type Renewed = Result<X509Svid, AttestError>;
 type Under<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The streams of a connection, and what is under way on them.
@@ -58,7 +59,7 @@ struct Streams {
     batch: usize,
     /// Keys that are being made, and for which entries.
     preparing: Option<(Vec<EntryId>, Under<Keys>)>,
-    renewing: Option<(Arc<LocalKey>, Under<Result<X509Svid, AttestError>>)>,
+    renewing: Option<(Arc<LocalKey>, Under<Renewed>)>,
     /// When the server was last heard.
     heard: Instant,
     /// Set when the connection is to be changed: until then open requests are waited for.
@@ -71,7 +72,7 @@ enum Happening {
     Sync(Result<Option<SyncResponse>, Status>),
     Issue(Result<Option<IssueResponse>, Status>),
     Prepared(Keys),
-    Renewed(Result<X509Svid, AttestError>),
+    Renewed(Renewed),
     Order(Option<crate::cache::JwtOrder>),
     Time,
 }

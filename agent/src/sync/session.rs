@@ -128,26 +128,28 @@ impl Session {
         own: &TrustDomain,
     ) -> Result<Event, SessionError> {
         match response.message {
-            Some(sync_response::Message::Welcome(welcome)) => self.welcome(welcome),
+            Some(sync_response::Message::Welcome(welcome)) => self.welcome(&welcome),
             // A kind of message that is newer than this agent: a server sends it only where it may be ignored.
             None => Ok(Event::Nothing),
-            Some(_) if self.store.is_none() => Err(WireError::new("something before its welcome", "").into()),
-            Some(sync_response::Message::Update(update)) => self.update(update),
-            Some(sync_response::Message::Bundles(bundles)) => self.bundles(bundles, own),
+            Some(_) if self.store.is_none() => {
+                Err(WireError::new("something before its welcome", &"").into())
+            }
+            Some(sync_response::Message::Update(update)) => self.update(&update),
+            Some(sync_response::Message::Bundles(bundles)) => self.bundles(&bundles, own),
             Some(sync_response::Message::Heartbeat(beat)) => Ok(Event::Heartbeat {
                 server_time: beat.server_time,
             }),
         }
     }
 
-    fn welcome(&mut self, welcome: node::Welcome) -> Result<Event, SessionError> {
+    fn welcome(&mut self, welcome: &node::Welcome) -> Result<Event, SessionError> {
         if self.store.is_some() {
-            return Err(WireError::new("a second welcome", "").into());
+            return Err(WireError::new("a second welcome", &"").into());
         }
         let position = convert::position("position", welcome.position.as_ref())?;
         self.store = Some(position.store);
         if welcome.plan() == node::Plan::Unspecified {
-            return Err(WireError::new("a plan that is unknown", welcome.plan).into());
+            return Err(WireError::new("a plan that is unknown", &welcome.plan).into());
         }
         if welcome.plan() == node::Plan::Current {
             self.position = Some(position);
@@ -160,13 +162,13 @@ impl Session {
     }
 
     /// Collects the parts of an update: it is installed as a whole or not at all.
-    fn update(&mut self, update: node::Update) -> Result<Event, SessionError> {
+    fn update(&mut self, update: &node::Update) -> Result<Event, SessionError> {
         let position = convert::position("position", update.position.as_ref())?;
         if Some(position.store) != self.store {
-            return Err(WireError::new("an update of another store", position).into());
+            return Err(WireError::new("an update of another store", &position).into());
         }
         if self.upserts.len() + update.upserts.len() > MOST_ENTRIES || self.removals.len() > MOST_ENTRIES {
-            return Err(WireError::new("more entries than a node can hold", MOST_ENTRIES).into());
+            return Err(WireError::new("more entries than a node can hold", &MOST_ENTRIES).into());
         }
         for entry in &update.upserts {
             self.upserts.push(convert::NodeEntry::try_from(entry)?);
@@ -189,7 +191,7 @@ impl Session {
         }))
     }
 
-    fn bundles(&mut self, message: node::Bundles, own: &TrustDomain) -> Result<Event, SessionError> {
+    fn bundles(&mut self, message: &node::Bundles, own: &TrustDomain) -> Result<Event, SessionError> {
         let mut bundles = Vec::with_capacity(message.bundles.len());
         for bundle in &message.bundles {
             let bundle = convert::bundle(bundle)?;
@@ -205,7 +207,7 @@ impl Session {
             .collect::<Result<_, _>>()?;
         let store = self
             .store
-            .ok_or_else(|| WireError::new("bundles before its welcome", ""))?;
+            .ok_or_else(|| WireError::new("bundles before its welcome", &""))?;
         Ok(Event::Bundles {
             store,
             bundles,

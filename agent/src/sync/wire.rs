@@ -13,7 +13,7 @@ pub(super) struct WireError {
 }
 
 impl WireError {
-    pub(super) fn new(what: &'static str, value: impl ToString) -> Self {
+    pub(super) fn new(what: &'static str, value: &impl ToString) -> Self {
         // Whatever it is, it is not repeated at length.
         Self {
             what,
