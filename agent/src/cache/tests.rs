@@ -407,7 +407,7 @@ proptest! {
                 Step::Pass(by) => { now += i64::from(by); cache.tick(at(now)); }
             }
             for (of, stream) in &streams {
-                let matching: Vec<(&u8, &(Vec<String>, bool, u64))> =
+                let matching: Vec<_> =
                     model.iter().filter(|(_, (needs, ..))| needs.iter().all(|need| of.contains(need))).collect();
                 let oldest = matching.iter().filter(|(_, (_, hint, _))| *hint).min_by_key(|(id, (_, _, age))| (*age, **id));
                 let expected: Vec<String> = matching.iter()

@@ -253,3 +253,81 @@ impl NodeState {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use muster_seal::KeyFile;
+
+    use super::*;
+
+    fn seal(folder: &Path) -> Arc<dyn Seal> {
+        Arc::new(KeyFile::open_or_create(folder.join("seal.key")).unwrap())
+    }
+
+    fn unjoined(server: &str) -> NodeState {
+        NodeState::unjoined(
+            server.into(),
+            Arc::new(Bundle::new("example.org".parse().unwrap())),
+        )
+    }
+
+    #[tokio::test]
+    async fn the_last_state_is_read_back_and_the_key_is_nowhere_in_the_clear() {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, seal) = (folder.path().join("node"), seal(folder.path()));
+        let key = LocalKey::generate(muster_pki::KeyAlgorithm::EcP256)
+            .unwrap()
+            .to_pkcs8()
+            .unwrap();
+        {
+            let (mut store, before) = NodeStore::open(&journal, Arc::clone(&seal)).unwrap();
+            assert!(before.is_none());
+            for n in 0..COMPACT_AFTER + 3 {
+                store.save(&unjoined(&format!("server:{n}"))).await.unwrap();
+            }
+            store
+                .save(&NodeState {
+                    asked_with: Some(key.clone()),
+                    ..unjoined("last:1")
+                })
+                .await
+                .unwrap();
+        }
+        let (_store, state) = NodeStore::open(&journal, seal).unwrap();
+        let state = state.unwrap();
+        assert_eq!(state.server, "last:1");
+        assert_eq!(state.asked_with.unwrap().expose_secret(), key.expose_secret());
+        for file in std::fs::read_dir(&journal).unwrap() {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            assert!(
+                !bytes
+                    .windows(32)
+                    .any(|window| window == &key.expose_secret()[40..72])
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_state_of_another_seal_or_with_damage_is_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = folder.path().join("node");
+        {
+            let (mut store, _) = NodeStore::open(&journal, seal(folder.path())).unwrap();
+            store.save(&unjoined("a:1")).await.unwrap();
+            store.save(&unjoined("b:1")).await.unwrap();
+        }
+        let other = tempfile::tempdir().unwrap();
+        assert!(matches!(
+            NodeStore::open(&journal, seal(other.path())),
+            Err(NodeStoreError::Seal(_))
+        ));
+        assert_eq!(
+            NodeStore::open(&journal, seal(folder.path()))
+                .unwrap()
+                .1
+                .unwrap()
+                .server,
+            "b:1"
+        );
+    }
+}

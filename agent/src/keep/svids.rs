@@ -185,3 +185,79 @@ fn bundle(record: &BundleRecord) -> Option<Arc<Bundle>> {
             .bundle,
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use muster_seal::KeyFile;
+
+    use super::*;
+
+    fn kept() -> Kept {
+        let entry = NodeEntry {
+            id: "a".into(),
+            spiffe_id: "spiffe://example.org/a".into(),
+            selectors: vec![muster_proto::spire::types::Selector {
+                r#type: "unix".into(),
+                value: "uid:1".into(),
+            }],
+            version: 4,
+            ..Default::default()
+        };
+        let svid = HeldX509 {
+            id: "spiffe://example.org/a".parse().unwrap(),
+            chain: Bytes::from_static(b"chain"),
+            key: SecretBytes::new(b"a key that must not be seen".to_vec()),
+            received: UnixTime::from_secs(1),
+            expires: UnixTime::from_secs(9),
+            version: 4,
+        };
+        Kept {
+            position: Some(Position {
+                store: StoreId::from_bytes([7; 16]),
+                revision: Revision(4),
+            }),
+            entries: vec![Arc::new(convert::NodeEntry::try_from(&entry).unwrap())],
+            svids: vec![("a".parse().unwrap(), Arc::new(svid))],
+            federated: vec![Arc::new(Bundle::new("other.org".parse().unwrap()))],
+        }
+    }
+
+    fn store(folder: &std::path::Path, trust_domain: &str) -> SvidStore {
+        let seal = Arc::new(KeyFile::open_or_create(folder.join("seal.key")).unwrap());
+        SvidStore::new(folder.join("svids.sealed"), trust_domain.parse().unwrap(), seal)
+    }
+
+    #[test]
+    fn what_was_kept_is_read_back_sealed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), "example.org");
+        assert!(store.read().entries.is_empty());
+        store.write(&kept()).unwrap();
+        let (read, kept) = (store.read(), kept());
+        assert_eq!((read.position, &read.entries), (kept.position, &kept.entries));
+        assert_eq!(
+            read.svids[0].1.key.expose_secret(),
+            kept.svids[0].1.key.expose_secret()
+        );
+        assert_eq!(read.federated, kept.federated);
+        let bytes = std::fs::read(folder.path().join("svids.sealed")).unwrap();
+        assert!(!bytes.windows(9).any(|window| window == b"not be se"));
+    }
+
+    #[test]
+    fn a_damaged_file_and_one_of_another_trust_domain_are_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("svids.sealed");
+        store(folder.path(), "example.org").write(&kept()).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        assert!(store(folder.path(), "example.org").read().svids.is_empty());
+        assert!(!path.exists());
+
+        store(folder.path(), "example.org").write(&kept()).unwrap();
+        assert!(store(folder.path(), "other.org").read().entries.is_empty());
+    }
+}

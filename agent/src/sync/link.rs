@@ -288,7 +288,10 @@ impl Link {
     fn lost(&mut self, why: &LinkError) {
         // The look is over before the change begins: the two lock each other out.
         let was = *self.standing.borrow();
-        self.standing.send_replace(Standing { connected: false, ..was });
+        self.standing.send_replace(Standing {
+            connected: false,
+            ..was
+        });
         self.metrics.connected.set(0);
         if was.connected || !self.down {
             warn!(server = %self.membership.state().server, error = why as &dyn std::error::Error, "no connection to the server; what is held is served while it is valid");

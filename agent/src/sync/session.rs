@@ -221,3 +221,7 @@ fn request(message: sync_request::Message) -> node::SyncRequest {
         message: Some(message),
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

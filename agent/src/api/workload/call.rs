@@ -119,14 +119,32 @@ impl Call {
         }
     }
 
-    /// The caller with its facts and the proof of its presence.
-    pub(super) async fn attest(&self) -> Result<AttestedCaller, Refused> {
-        self.desk
-            .parts
-            .attestors
-            .attest(&self.peer)
-            .await
-            .map_err(Refused::Attestation)
+    /// Acts for the caller once its facts are known and its presence is proven; a refusal is logged, recorded and made a status.
+    ///
+    /// What is remembered of a caller is used without a look first, because `act` looks at it before anything leaves: the look is a good
+    /// part of what a call costs. If the caller turns out to have changed, it is attested anew and acted for again.
+    pub(super) async fn for_caller<T, F>(&self, act: impl Fn(AttestedCaller) -> F) -> Result<T, Status>
+    where
+        F: Future<Output = Result<T, Refused>>,
+    {
+        let attestors = &self.desk.parts.attestors;
+        if let Some(caller) = attestors.recall(&self.peer) {
+            match act(caller.clone()).await {
+                Ok(done) => return Ok(done),
+                Err(refused) if caller.still().is_ok() => {
+                    return Err(self.refuse(&refused, Some(&caller)).await);
+                }
+                Err(_) => {}
+            }
+        }
+        let caller = match attestors.attest(&self.peer).await {
+            Ok(caller) => caller,
+            Err(turned) => return Err(self.refuse(&Refused::Attestation(turned), None).await),
+        };
+        match act(caller.clone()).await {
+            Ok(done) => Ok(done),
+            Err(refused) => Err(self.refuse(&refused, Some(&caller)).await),
+        }
     }
 
     /// Why this caller has no identity: nobody registered it, or an attestor failed that might have known what lacks.

@@ -20,17 +20,12 @@ pub(super) async fn fetch(call: Call, request: JwtsvidRequest) -> Result<Bytes, 
         Ok(parsed) => parsed,
         Err(refused) => return Err(call.refuse(&refused, None).await),
     };
-    let caller = match call.attest().await {
-        Ok(caller) => caller,
-        Err(refused) => return Err(call.refuse(&refused, None).await),
-    };
-    match issue(&call, &caller, audience, id).await {
-        Ok(message) => {
-            call.called(Code::Ok);
-            Ok(message)
-        }
-        Err(refused) => Err(call.refuse(&refused, Some(&caller)).await),
-    }
+    let (audience, id) = (&audience, id.as_ref());
+    let message = call
+        .for_caller(|caller| issue(&call, caller, audience, id))
+        .await?;
+    call.called(Code::Ok);
+    Ok(message)
 }
 
 fn parse(request: JwtsvidRequest) -> Result<(Vec<String>, Option<SpiffeId>), Refused> {
@@ -48,27 +43,27 @@ fn parse(request: JwtsvidRequest) -> Result<(Vec<String>, Option<SpiffeId>), Ref
 
 async fn issue(
     call: &Call,
-    caller: &AttestedCaller,
-    audience: Vec<String>,
-    id: Option<SpiffeId>,
+    caller: AttestedCaller,
+    audience: &[String],
+    id: Option<&SpiffeId>,
 ) -> Result<Bytes, Refused> {
     let held = match call
         .desk
         .parts
         .identities
-        .jwt_svids(caller.facts(), id.as_ref(), audience)
+        .jwt_svids(caller.facts(), id, audience.to_vec())
         .await
     {
-        Ok(held) if held.is_empty() => return Err(call.no_identity(caller, id)),
+        Ok(held) if held.is_empty() => return Err(call.no_identity(&caller, id.cloned())),
         Ok(held) => held,
-        Err(JwtFetchError::NotEntitled) => return Err(call.no_identity(caller, id)),
+        Err(JwtFetchError::NotEntitled) => return Err(call.no_identity(&caller, id.cloned())),
         Err(JwtFetchError::NotReady) => return Err(Refused::NotReady(UNHEARD)),
         Err(error) => return Err(Refused::Jwt(error)),
     };
     let identities: Vec<_> = held.iter().map(|held| (&held.entry_id, &held.id)).collect();
-    call.record_hand_out(caller, Form::Jwt, &identities).await?;
+    call.record_hand_out(&caller, Form::Jwt, &identities).await?;
     // Signing may have taken a while: the caller must still be what it was.
-    call.still(caller)?;
+    call.still(&caller)?;
     let svids = held.iter().map(|held| Jwtsvid {
         spiffe_id: held.id.to_string(),
         svid: held.svid.token().to_owned(),

@@ -59,10 +59,22 @@ type Messages = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 
 /// The stream for a caller, once its first message is there.
 pub(super) async fn open<S: Shape>(call: Call, shape: S) -> Result<Messages, Status> {
-    let caller = match call.attest().await {
-        Ok(caller) => caller,
-        Err(refused) => return Err(call.refuse(&refused, None).await),
-    };
+    let (watch, first) = call
+        .for_caller(|caller| begin(call.clone(), caller, shape))
+        .await?;
+    call.called(Code::Ok);
+    let later = unfold((watch, Some(first)), |(mut watch, first)| async move {
+        let message = match first {
+            Some(first) => Ok(first),
+            None => watch.next().await?,
+        };
+        Some((message, (watch, None)))
+    });
+    Ok(Box::pin(later))
+}
+
+/// Waits for the first message.
+async fn begin<S: Shape>(call: Call, caller: AttestedCaller, shape: S) -> Result<(Watch<S>, Bytes), Refused> {
     let views = call.desk.parts.identities.subscribe(caller.facts());
     let open = call.desk.parts.metrics.stream();
     let mut watch = Watch {
@@ -74,19 +86,8 @@ pub(super) async fn open<S: Shape>(call: Call, shape: S) -> Result<Messages, Sta
         over: false,
         _open: open,
     };
-    let first = match watch.first().await {
-        Ok(message) => message,
-        Err(refused) => return Err(watch.call.refuse(&refused, Some(&watch.caller)).await),
-    };
-    watch.call.called(Code::Ok);
-    let later = unfold((watch, Some(first)), |(mut watch, first)| async move {
-        let message = match first {
-            Some(first) => Ok(first),
-            None => watch.next().await?,
-        };
-        Some((message, (watch, None)))
-    });
-    Ok(Box::pin(later))
+    let first = watch.first().await?;
+    Ok((watch, first))
 }
 
 struct Watch<S> {

@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 
 use super::call::Call;
 use crate::api::status::Refused;
+use crate::peer::AttestedCaller;
 
 /// The longest token that is looked at.
 const TOKEN_LIMIT: usize = 64 << 10;
@@ -26,19 +27,21 @@ pub(super) async fn validate(call: Call, request: ValidateJwtsvidRequest) -> Res
     if let Err(refused) = check(&request).and_then(|()| call.admit_validation()) {
         return Err(call.refuse(&refused, None).await);
     }
-    let caller = match call.attest().await {
-        Ok(caller) => caller,
-        Err(refused) => return Err(call.refuse(&refused, None).await),
-    };
+    let message = call.for_caller(|caller| verify(&call, caller, &request)).await?;
+    call.called(Code::Ok);
+    Ok(message)
+}
+
+async fn verify(
+    call: &Call,
+    caller: AttestedCaller,
+    request: &ValidateJwtsvidRequest,
+) -> Result<Bytes, Refused> {
     let view = Arc::clone(&call.desk.parts.identities.subscribe(caller.facts()).borrow());
     let now = call.desk.parts.clock.now();
-    let verified = match verify_jwt_svid(&request.svid, &*view.bundles, &request.audience, now) {
-        Ok(verified) => verified,
-        Err(error) => return Err(call.refuse(&Refused::Token(error), Some(&caller)).await),
-    };
-    if let Err(refused) = call.still(&caller) {
-        return Err(call.refuse(&refused, Some(&caller)).await);
-    }
+    let verified =
+        verify_jwt_svid(&request.svid, &*view.bundles, &request.audience, now).map_err(Refused::Token)?;
+    call.still(&caller)?;
     let own = verified.id().trust_domain() == view.bundles.own().trust_domain();
     let shown = |claim: &str| {
         own || FOREIGN.contains(&claim) || call.desk.settings.allowed_foreign_jwt_claims.contains(claim)
@@ -47,7 +50,6 @@ pub(super) async fn validate(call: Call, request: ValidateJwtsvidRequest) -> Res
         spiffe_id: verified.id().to_string(),
         claims: Some(claims(&verified, shown)),
     };
-    call.called(Code::Ok);
     Ok(response.encode_to_vec().into())
 }
 

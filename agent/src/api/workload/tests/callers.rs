@@ -55,6 +55,33 @@ async fn a_quiet_stream_notices_that_its_caller_is_another_program() {
 }
 
 #[tokio::test]
+async fn a_caller_that_became_another_program_is_attested_anew_at_its_next_call() {
+    let agent = Setup::with(one_identity()).start();
+    let witness = FakeWitness::new();
+    let mut client = client_as(&agent, &witness);
+    for program in 2..5 {
+        let mut stream = client
+            .fetch_x509svid(request(pb::X509svidRequest {}))
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(stream.message().await.unwrap().unwrap().svids.len(), 1);
+        witness.exec(program);
+    }
+    assert_eq!((agent.attestor.asked(), witness.proofs()), (3, 3));
+    // Also when what it was had no identity: it is not judged by what it was.
+    agent.show(view(Vec::new(), &own()));
+    let status = client
+        .fetch_x509svid(request(pb::X509svidRequest {}))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (status.code(), agent.attestor.asked()),
+        (Code::PermissionDenied, 4)
+    );
+}
+
+#[tokio::test]
 async fn a_stream_ends_with_its_process() {
     let agent = Setup::with(one_identity()).start();
     let witness = FakeWitness::new();
