@@ -403,3 +403,153 @@ proptest! {
         });
     }
 }
+
+/// What the budgets of the design are about; run by hand, in release or not, and read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "prints figures, asserts nothing"]
+#[expect(clippy::disallowed_methods, reason = "a measurement supervises nothing")]
+async fn figures_of_a_hundred_thousand_entries() {
+    use crate::store::journal_and_sled::{self, Settings};
+    let memory = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS"))
+            .unwrap()
+            .to_owned();
+        line.split_ascii_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+    };
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let opened = journal_and_sled::open(dir.path(), Settings::default()).unwrap();
+    let store = Arc::new(opened.store);
+    let (registry, committer) = Registry::open(store.clone(), td(), opened.records).unwrap();
+    let stop = Stop::new();
+    let running = tokio::spawn(committer.run(stop.clone()));
+    let mailbox = registry.mailbox(&node_id(0));
+    println!("empty: {} KB", memory());
+    let begun = std::time::Instant::now();
+    for batch in 0..200u32 {
+        let groups = (0..500).map(|n| {
+            let number = batch * 500 + n;
+            let name = format!("0d5c1e4a-7a1b-4b0e-9d6f-{number:012}");
+            let selectors = [
+                format!("unix:uid:{number}"),
+                "unix:path:/usr/bin/service".to_owned(),
+            ];
+            let selectors: Vec<&str> = selectors.iter().map(String::as_str).collect();
+            entries::create(&entry(
+                &name,
+                id(&format!("/service/{number}")),
+                node_id(0),
+                &selectors,
+            ))
+        });
+        assert!(
+            registry
+                .commit_each(groups.collect())
+                .await
+                .iter()
+                .all(Result::is_ok)
+        );
+        mailbox.take();
+    }
+    let took = begun.elapsed();
+    println!(
+        "100,000 entries in {took:?}: {:.0}/s; {} KB",
+        100_000.0 / took.as_secs_f64(),
+        memory()
+    );
+    let single = std::time::Instant::now();
+    for n in 0..200 {
+        let one = entry(
+            &format!("single-{n}"),
+            id(&format!("/single/{n}")),
+            node_id(0),
+            &["unix:uid:1"],
+        );
+        registry.commit(entries::create(&one)).await.unwrap();
+    }
+    println!("one entry: {:?}", single.elapsed() / 200);
+    let digest = std::time::Instant::now();
+    registry.view().entitled_digest(&node_id(0));
+    println!("digest of 100,000: {:?}", digest.elapsed());
+    stop.order();
+    let close = std::time::Instant::now();
+    running.await.unwrap().unwrap();
+    println!("closed in {:?}; {} KB", close.elapsed(), memory());
+    drop((registry, store));
+    let before = memory();
+    let opening = std::time::Instant::now();
+    let opened = loop {
+        match journal_and_sled::open(dir.path(), Settings::default()) {
+            Ok(opened) => break opened,
+            Err(_) => std::thread::yield_now(),
+        }
+    };
+    println!(
+        "opened in {:?}; {} KB on top of {before}",
+        opening.elapsed(),
+        memory() - before.min(memory())
+    );
+    let viewing = std::time::Instant::now();
+    let (registry, _committer) = Registry::open(Arc::new(opened.store), td(), opened.records).unwrap();
+    println!(
+        "view in {:?}; {} KB in all; {:?}",
+        viewing.elapsed(),
+        memory(),
+        registry.view()
+    );
+}
+
+/// How much the view alone takes; by hand as above.
+#[test]
+#[ignore = "prints figures, asserts nothing"]
+fn figures_of_the_view() {
+    let memory = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS"))
+            .unwrap()
+            .to_owned();
+        line.split_ascii_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+    };
+    let position = Position {
+        store: StoreId::from_bytes([0; 16]),
+        revision: muster_identity::Revision(0),
+    };
+    let mut view = View::empty(td(), position);
+    let before = memory();
+    let begun = std::time::Instant::now();
+    for number in 0..100_000 {
+        let name = format!("0d5c1e4a-7a1b-4b0e-9d6f-{number:012}");
+        let selectors = [
+            format!("unix:uid:{number}"),
+            "unix:path:/usr/bin/service".to_owned(),
+        ];
+        let selectors: Vec<&str> = selectors.iter().map(String::as_str).collect();
+        let entry = entry(&name, id(&format!("/service/{number}")), node_id(0), &selectors);
+        for change in entries::create(&entry) {
+            view.apply(&change.key, change.value.as_deref(), muster_identity::Revision(1))
+                .unwrap();
+        }
+    }
+    println!(
+        "{} bytes an entry, {:?}",
+        (memory() - before) * 1024 / 100_000,
+        begun.elapsed()
+    );
+    println!(
+        "Registered {} Entry {}",
+        size_of::<Registered>(),
+        size_of::<Entry>()
+    );
+}

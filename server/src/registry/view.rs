@@ -1,6 +1,8 @@
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use muster_identity::{EntryId, IdPath, Position, Revision, Selector, SpiffeId, TrustDomain, UnixTime};
+use muster_identity::{
+    DnsName, EntryId, IdPath, Position, Revision, Selector, SpiffeId, TrustDomain, UnixTime,
+};
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use super::records::{self, NodeRecord, RecordError, TokenHash, TokenRecord};
@@ -25,6 +27,9 @@ pub struct Document {
     /// Its bytes.
     pub value: Arc<[u8]>,
 }
+
+static NO_TRUST_DOMAINS: LazyLock<Arc<[TrustDomain]>> = LazyLock::new(|| [].into());
+static NO_DNS_NAMES: LazyLock<Arc<[DnsName]>> = LazyLock::new(|| [].into());
 
 type Documents = RedBlackTreeMapSync<Box<[u8]>, Document>;
 /// Names by which entries are found. Most have one entry.
@@ -309,6 +314,13 @@ impl View {
     /// would be megabytes.
     fn share(&self, mut registered: Registered) -> Registered {
         let spec = &mut registered.entry.spec;
+        // An empty list is an allocation too, unless all use one.
+        if spec.federates_with.is_empty() {
+            spec.federates_with = NO_TRUST_DOMAINS.clone();
+        }
+        if spec.dns_names.is_empty() {
+            spec.dns_names = NO_DNS_NAMES.clone();
+        }
         if let Some((parent, _)) = self.by_parent.get_key_value(&spec.parent_id) {
             spec.parent_id = parent.clone();
         }

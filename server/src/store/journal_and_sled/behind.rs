@@ -16,7 +16,7 @@ use crate::store::index::Standings;
 use crate::store::{Key, Record, StoreError};
 
 /// With this many checkpoints' worth waiting, commits wait too.
-const FAR_BEHIND: usize = 8;
+const FAR_BEHIND: usize = 4;
 /// How long to wait after a checkpoint failed.
 const RETRY: Duration = Duration::from_secs(3);
 

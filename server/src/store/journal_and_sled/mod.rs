@@ -46,11 +46,11 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            checkpoint_bytes: 8 << 20,
+            checkpoint_bytes: 4 << 20,
             checkpoint_after: std::time::Duration::from_secs(30),
             generation_bytes: 32 << 20,
             reserve_bytes: 16 << 20,
-            cache_bytes: 16 << 20,
+            cache_bytes: 8 << 20,
         }
     }
 }

@@ -322,3 +322,80 @@ async fn what_was_acknowledged_survives_kill_9() {
         wait_until_free(dir.path());
     }
 }
+
+/// A file system of its own; gone with the value.
+struct SmallDisk {
+    dir: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    /// `None` without the right to mount.
+    fn new(options: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("tmpfs"), dir.path(), Some("tmpfs"), flags, Some(options)).ok()?;
+        Some(Self { dir })
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(self.dir.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+#[tokio::test]
+async fn host_a_full_disk_loses_nothing_and_a_start_on_it_works() {
+    let Some(disk) = SmallDisk::new("size=40m") else {
+        println!("left out: mounting needs root");
+        return;
+    };
+    let dir = disk.dir.path().join("store");
+    let settings = Settings {
+        reserve_bytes: 8 << 20,
+        ..small()
+    };
+    let opened = open(&dir, settings.clone()).unwrap();
+    fill(&opened.store, 0, 50).await;
+    let ballast = disk.dir.path().join("ballast");
+    let mut file = fs::File::create(&ballast).unwrap();
+    while file.write_all(&[1; 64 << 10]).is_ok() {}
+    let mut acknowledged = 0;
+    let refused = loop {
+        let change = Change::put(
+            Tree::Nodes,
+            format!("n{acknowledged}"),
+            vec![3; 50_000],
+            Expect::Absent,
+        );
+        match opened.store.commit(vec![vec![change]]).await {
+            Ok(_) => acknowledged += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, StoreError::Full), "{refused}");
+    let revision = opened.store.revision();
+    drop(opened);
+    wait_until_free(&dir);
+    let opened = open_when_free(&dir, settings);
+    assert_eq!(
+        opened.store.revision(),
+        revision,
+        "it opens while the disk is full"
+    );
+    assert_eq!(
+        opened
+            .records
+            .iter()
+            .filter(|record| record.key.tree == Tree::Nodes)
+            .count(),
+        acknowledged
+    );
+    fs::remove_file(&ballast).unwrap();
+    let change = Change::put(Tree::Nodes, "after", vec![3; 50_000], Expect::Absent);
+    // The part behind may still be waiting for its next try.
+    while let Err(error) = opened.store.commit(vec![vec![change.clone()]]).await {
+        assert!(matches!(error, StoreError::Full), "{error}");
+        tokio::task::yield_now().await;
+    }
+}
