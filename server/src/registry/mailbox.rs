@@ -133,7 +133,7 @@ impl Mailboxes {
 /// The touched entries by where they hang, with the nodes above: a batch under one parent is walked up once.
 fn group(before: &View, after: &View, touched: &Touched) -> Vec<(HashSet<SpiffeId>, Arc<[EntryId]>)> {
     // An alias asks for its own selectors, so aliases are groups of one.
-    let mut groups: HashMap<(&SpiffeId, Option<&EntryId>), (&Registered, Vec<EntryId>)> = HashMap::new();
+    let mut groups: HashMap<_, (&Registered, Vec<EntryId>)> = HashMap::new();
     for registered in touched.entries.iter().flat_map(|(was, is)| [was, is]).flatten() {
         let (entry, spec) = (&registered.entry, &registered.entry.spec);
         let alias = (spec.parent_id == *after.server_id()).then_some(&entry.id);

@@ -288,6 +288,10 @@ fn decode<M: Message + Default>(key: &Key, bytes: &[u8]) -> Result<M, RecordErro
     }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "errors and texts alike are handed over and forgotten"
+)]
 fn wrong(key: &Key, reason: impl ToString) -> RecordError {
     RecordError {
         key: key.clone(),

@@ -239,7 +239,7 @@ fn aliases_and_chains_lead_to_nodes_and_circles_end() {
     );
     let mut add = |change: Change| {
         view.apply(&change.key, change.value.as_deref(), muster_identity::Revision(1))
-            .unwrap()
+            .unwrap();
     };
     add(put_node(&node(0, &["k:1", "k:2"])));
     add(put_node(&node(1, &["k:1"])));

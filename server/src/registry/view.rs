@@ -57,11 +57,14 @@ pub(super) enum IdSet {
     Many(RedBlackTreeSetSync<EntryId>),
 }
 
+/// An entry before and after a commit.
+type BeforeAfter = (Option<Arc<Registered>>, Option<Arc<Registered>>);
+
 /// What a commit changed, for those who must be told.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
     /// Entries, as they were and as they are.
-    pub(super) entries: Vec<(Option<Arc<Registered>>, Option<Arc<Registered>>)>,
+    pub(super) entries: Vec<BeforeAfter>,
     pub(super) nodes: Vec<SpiffeId>,
     pub(super) bundles: bool,
 }

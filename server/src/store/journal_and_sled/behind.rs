@@ -250,7 +250,7 @@ impl Behind {
             match write_snapshot(work, &checkpoint) {
                 Ok(()) => work.snapshot_due = false,
                 Err(error) => {
-                    tracing::warn!(%error, "no snapshot was written; the journal is kept whole instead")
+                    tracing::warn!(%error, "no snapshot was written; the journal is kept whole instead");
                 }
             }
         }

@@ -29,7 +29,7 @@ use behind::Behind;
 pub use open::open;
 
 /// How much is written when. The defaults are for production; tests make them small.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// sled is brought up to the journal when this many bytes wait for it.
     pub checkpoint_bytes: usize,

@@ -74,7 +74,7 @@ struct Whole {
     index: Index,
     records: Vec<Record>,
     /// What the journal says since the base: what a sled of that base still lacks.
-    since: Vec<(Key, Option<(Revision, Vec<u8>)>)>,
+    since: Since,
 }
 
 fn attempt(dir: &Path, settings: &Settings) -> Result<Opened, Failure> {
@@ -94,10 +94,7 @@ fn attempt(dir: &Path, settings: &Settings) -> Result<Opened, Failure> {
         Err(JournalError::Locked(_)) => return Err(OpenError::Locked(dir.to_owned()).into()),
         Err(error) => return Err(OpenError::Journal(error).into()),
     };
-    let mut tables = match open_tables(&sled_dir, settings, &mut findings) {
-        Ok(tables) => tables,
-        Err(full) => return Err(full),
-    };
+    let mut tables = open_tables(&sled_dir, settings, &mut findings)?;
     let mut bases = Vec::new();
     match tables
         .as_mut()
@@ -186,13 +183,12 @@ fn attempt(dir: &Path, settings: &Settings) -> Result<Opened, Failure> {
         snapshot_due,
     };
     let standings = index.standings();
-    let behind =
-        Behind::start(settings.clone(), work, pending, written, revision, standings).map_err(|source| {
-            OpenError::Io {
-                path: dir.to_owned(),
-                source,
-            }
-        })?;
+    let behind = Behind::start(*settings, work, pending, written, revision, standings).map_err(|source| {
+        OpenError::Io {
+            path: dir.to_owned(),
+            source,
+        }
+    })?;
     let state = Mutex::new(State { index, revision });
     let store = JournalAndSled {
         id: store,
@@ -307,13 +303,11 @@ fn rebuild(
     bases: Vec<Base>,
     findings: &mut Vec<String>,
 ) -> Result<(Whole, usize), Failure> {
-    let mut tried = 0;
-    for base in candidates(dir, bases) {
+    for (tried, base) in candidates(dir, bases).enumerate() {
         match base.and_then(|base| replay(base, journal)) {
             Ok(whole) => return Ok((whole, tried)),
             Err(finding) => findings.push(finding),
         }
-        tried += 1;
     }
     if journal.first() == 1 && journal.last() >= 1 {
         match replay_all(journal) {

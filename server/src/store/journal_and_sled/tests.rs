@@ -72,7 +72,7 @@ async fn filled(dir: &Path, settings: Settings, to: u32, close: bool) -> BTreeMa
 /// The write-behind thread of the store before may still hold the folder for a moment.
 fn open_when_free(dir: &Path, settings: Settings) -> Opened {
     loop {
-        match open(dir, settings.clone()) {
+        match open(dir, settings) {
             Err(OpenError::Locked(_)) => std::thread::yield_now(),
             opened => return opened.unwrap(),
         }
@@ -108,7 +108,7 @@ async fn it_does_what_every_store_does() {
 async fn everything_is_there_again_with_or_without_a_close() {
     for (settings, close) in [(small(), true), (small(), false), (idle(), true), (idle(), false)] {
         let dir = tempfile::tempdir().unwrap();
-        let expected = filled(dir.path(), settings.clone(), 300, close).await;
+        let expected = filled(dir.path(), settings, 300, close).await;
         let opened = open_when_free(dir.path(), settings);
         assert_eq!(contents(&opened.records), expected);
         assert_eq!(opened.store.revision(), Revision(301));
@@ -355,7 +355,7 @@ async fn host_a_full_disk_loses_nothing_and_a_start_on_it_works() {
         reserve_bytes: 8 << 20,
         ..small()
     };
-    let opened = open(&dir, settings.clone()).unwrap();
+    let opened = open(&dir, settings).unwrap();
     fill(&opened.store, 0, 50).await;
     let ballast = disk.dir.path().join("ballast");
     let mut file = fs::File::create(&ballast).unwrap();
