@@ -23,12 +23,13 @@ use tracing::{error, info, warn};
 
 use crate::api::Context;
 use crate::api::limits::Limits;
+use crate::api::meter::{Counts, Meter};
 use crate::bundles::{BundleRecordError, Bundles};
 use crate::ca::{Ca, Keeper, KeeperError, ServerSvid, ServerSvidError, Terms};
 use crate::config::Config;
 use crate::doors::{DoorError, Doors};
 use crate::nodes::Nodes;
-use crate::registry::{RecordError, Registry};
+use crate::registry::{RecordError, Registry, prune};
 use crate::state::{State, StateError};
 use crate::sync::Connections;
 
@@ -135,7 +136,6 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         Arc::clone(&clock),
         pool,
     );
-    let connections = Connections::new();
     let keeper = Keeper {
         terms: terms(&config),
         ca: ca.clone(),
@@ -167,9 +167,11 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
                 .map_err(|source| BuildError::Http { address, source })?,
         ),
     };
+    let metrics = Metrics::new("muster_server");
     let context = Arc::new(Context {
+        meter: metrics.register(Meter::register),
         trust_domain: config.trust_domain.clone(),
-        connections: connections.clone(),
+        connections: Connections::new(),
         nodes: Arc::new(Nodes::new(registry.clone())),
         registry: registry.clone(),
         ca,
@@ -184,6 +186,7 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         started_at: clock.now(),
         clock,
     });
+    metrics.register(|registry| registry.register_collector(Box::new(Counts::new(&context))));
     let started = Event::new(Actor::Daemon, Action::ServiceStart, Outcome::Done)
         .object(Object::service("muster-server"))
         .fact("version", env!("CARGO_PKG_VERSION"))
@@ -199,7 +202,12 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         "certificate",
         server_svid.run(renewal_due, standing, front_stop.clone()),
     );
-    front.spawn("bundles", bundles.follow(registry, front_stop.clone()));
+    front.spawn("bundles", bundles.follow(registry.clone(), front_stop.clone()));
+    let pruning = prune(registry, Arc::clone(&context.clock), front_stop.clone());
+    front.spawn("pruning", async move {
+        pruning.await;
+        Ok::<_, std::convert::Infallible>(())
+    });
     front.spawn(
         "audit",
         watch_audit(state.audit, readiness.condition("audit"), front_stop.clone()),
@@ -211,7 +219,7 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         http_address: http.as_ref().map(HttpDoor::address),
         http,
         doors: Some(doors),
-        metrics: Metrics::new("muster_server"),
+        metrics,
         context,
         drain: config.drain,
         front: Some(front),

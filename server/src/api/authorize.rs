@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
+use std::time::Instant;
 
 use http::{Request, Response};
 use muster_audit::{Action, Event, Object};
@@ -76,13 +77,16 @@ where
             let path = request.uri().path().to_owned();
             // Read before the first await: a body can't be shared between threads.
             let origin = origin(&request);
-            match context.caller(origin, &path).await {
+            let started = Instant::now();
+            let response = match context.caller(origin, &path).await {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
-                    inner.call(request).await
+                    inner.call(request).await?
                 }
-                Err(refusal) => Ok(refusal.into_status().into_http()),
-            }
+                Err(refusal) => refusal.into_status().into_http(),
+            };
+            context.meter.count(&path, &response, started.elapsed());
+            Ok(response)
         })
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::Refusal;
 use super::limits::Limits;
+use super::meter::Meter;
 use crate::bundles::Bundles;
 use crate::ca::Ca;
 use crate::nodes::Nodes;
@@ -36,6 +37,8 @@ pub struct Context {
     pub audit: Audit,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Counts and times calls.
+    pub meter: Meter,
     /// Rate limits.
     pub limits: Limits,
     /// Starts tasks that outlive a call.

@@ -453,3 +453,6 @@ fn publish(bundle: &mut Bundle, record: &AuthorityRecord) -> Result<(), KeeperEr
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,5 +162,7 @@ impl From<Level> for LevelFilter {
 fn targets(level: Level) -> Targets {
     Targets::new()
         .with_default(LevelFilter::from(level.min(Level::Warn)))
+        // It warns of each frame that a peer may send and need not: any caller could fill the disk with that.
+        .with_target("h2", LevelFilter::ERROR)
         .with_target("muster", level)
 }

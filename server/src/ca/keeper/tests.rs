@@ -1,0 +1,205 @@
+use muster_audit::Settings;
+use muster_identity::StoreId;
+use muster_pki::LocalKey;
+use muster_pki::jwt::{Audience, TokenId};
+use muster_pki::x509::{Subject, ca_subject, verify_x509_svid};
+use muster_plugin_api::fake::FakeKeyManager;
+use muster_runtime::{ManualClock, SigningPool, Spawner, Tasks};
+
+use super::*;
+use crate::ca::{Holder, JwtRequest, Lifetimes, OverCap, X509Request};
+use crate::store::Memory;
+
+const START: i64 = 1_800_000_000;
+const HOUR: u64 = 3600;
+
+/// A server's heart: registry, keys, clock. A keeper can be made anew from it, as after a restart.
+struct Heart {
+    registry: Registry,
+    keys: Arc<FakeKeyManager>,
+    clock: ManualClock,
+    audit: Audit,
+    _tasks: Tasks,
+}
+
+fn secs(secs: u64) -> Lifetime {
+    Lifetime::from_secs(u32::try_from(secs).unwrap()).unwrap()
+}
+
+fn heart() -> Heart {
+    let trust_domain: TrustDomain = "example.org".parse().unwrap();
+    let store = Arc::new(Memory::new(StoreId::from_bytes([7; 16])));
+    let (registry, committer) = Registry::open(store, trust_domain, Vec::new()).unwrap();
+    let tasks = Tasks::new(Stop::new());
+    let spawner: Spawner = tasks.spawner();
+    spawner.spawn("registry", committer.run(tasks.stop()));
+    let clock = ManualClock::new(UnixTime::from_secs(START));
+    let now = clock.clone();
+    let signer = Arc::new(LocalKey::generate(KeyAlgorithm::EcP256).unwrap());
+    let audit = Audit::in_memory(Settings::new(
+        "example.org/audit",
+        signer,
+        Arc::new(move || now.now()),
+    ))
+    .unwrap();
+    Heart {
+        registry,
+        keys: Arc::new(FakeKeyManager::new()),
+        clock,
+        audit,
+        _tasks: tasks,
+    }
+}
+
+impl Heart {
+    fn keeper(&self) -> Keeper {
+        let trust_domain: TrustDomain = "example.org".parse().unwrap();
+        let lifetimes = Lifetimes {
+            x509_svid: secs(HOUR),
+            jwt_svid: secs(300),
+            node: secs(HOUR),
+            max_x509_svid: secs(4 * HOUR),
+            max_jwt_svid: secs(HOUR),
+            over_cap: OverCap::Cut,
+        };
+        let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
+        let pool = SigningPool::start(1, 8).unwrap();
+        Keeper {
+            terms: Terms {
+                trust_domain: trust_domain.clone(),
+                subject: ca_subject(),
+                lifetime: secs(24 * HOUR),
+                x509_key: KeyAlgorithm::EcP256,
+                jwt_key: KeyAlgorithm::EcP256,
+                refresh_hint: Duration::from_secs(300),
+            },
+            ca: Ca::new(trust_domain.clone(), lifetimes, None, Arc::clone(&clock), pool),
+            keys: self.keys.clone(),
+            registry: self.registry.clone(),
+            bundles: Bundles::read(trust_domain, &self.registry.view()).unwrap(),
+            audit: self.audit.clone(),
+            clock,
+        }
+    }
+}
+
+impl Keeper {
+    async fn svid(&self) -> muster_pki::x509::X509Svid {
+        let request = X509Request {
+            id: "spiffe://example.org/web".parse().unwrap(),
+            public_key: LocalKey::generate(KeyAlgorithm::EcP256)
+                .unwrap()
+                .public_key()
+                .clone(),
+            dns_names: Vec::new(),
+            subject: Subject::Usual,
+            holder: Holder::Workload,
+            lifetime: None,
+        };
+        self.ca.sign_x509_svid(request).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn through_days_of_rotation_everything_that_was_signed_verifies_until_its_end() {
+    let heart = heart();
+    let keeper = heart.keeper();
+    keeper.start().await.unwrap();
+    let mut signed = Vec::new();
+    let mut sequence = 0;
+    for _ in 0..150 {
+        keeper.turn().await.unwrap();
+        let bundle = keeper.bundles.own();
+        assert!(
+            bundle.sequence().unwrap() >= sequence,
+            "the sequence never goes back"
+        );
+        sequence = bundle.sequence().unwrap();
+        signed.push(keeper.svid().await);
+        let now = heart.clock.now();
+        for svid in signed.iter().filter(|svid| svid.not_after() >= now) {
+            verify_x509_svid(svid.chain(), &*bundle, now).unwrap();
+        }
+        heart.clock.advance(Duration::from_secs(HOUR / 2));
+    }
+    let bundle = keeper.bundles.own();
+    assert!(
+        (2..=5).contains(&bundle.x509_authorities().len()),
+        "what has ended leaves the bundle"
+    );
+    assert_eq!(bundle.refresh_hint(), Some(300));
+    let named = keeper.records(Kind::X509).unwrap().len() + keeper.records(Kind::Jwt).unwrap().len();
+    assert_eq!(
+        heart.keys.list().await.unwrap().len(),
+        named,
+        "keys go with their authorities"
+    );
+    let recorded = heart.audit.recorded().join("\n");
+    for action in ["authority.prepare", "authority.activate", "authority.expire"] {
+        assert!(recorded.contains(action), "{action}");
+    }
+}
+
+#[tokio::test]
+async fn a_restarted_server_signs_with_the_same_authorities() {
+    let heart = heart();
+    let before = heart.keeper();
+    before.start().await.unwrap();
+    let after = heart.keeper();
+    after.start().await.unwrap();
+    assert_eq!(after.bundles.own().sequence(), before.bundles.own().sequence());
+    let svid = after.svid().await;
+    verify_x509_svid(svid.chain(), &*before.bundles.own(), heart.clock.now()).unwrap();
+    let request = JwtRequest {
+        id: "spiffe://example.org/web".parse().unwrap(),
+        audience: Audience::new(vec!["a".into()]).unwrap(),
+        lifetime: None,
+        token_id: TokenId::Absent,
+    };
+    let token = after.ca.sign_jwt_svid(request).await.unwrap();
+    muster_pki::jwt::verify_jwt_svid(token.token(), &*before.bundles.own(), "a", heart.clock.now()).unwrap();
+}
+
+#[tokio::test]
+async fn an_authority_whose_key_is_gone_is_replaced_and_stays_trusted() {
+    let heart = heart();
+    let before = heart.keeper();
+    before.start().await.unwrap();
+    let old = before.svid().await;
+    for key in heart.keys.list().await.unwrap() {
+        heart.keys.delete(&key).await.unwrap();
+    }
+    let after = heart.keeper();
+    after.start().await.unwrap();
+    let bundle = after.bundles.own();
+    for svid in [old, after.svid().await] {
+        verify_x509_svid(svid.chain(), &*bundle, heart.clock.now()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_key_manager_that_is_down_stops_no_signing_and_is_tried_again() {
+    let heart = heart();
+    let keeper = heart.keeper();
+    keeper.start().await.unwrap();
+    heart.clock.advance(Duration::from_secs(13 * HOUR));
+    heart.keys.set_down(true);
+    assert!(keeper.turn().await.is_err());
+    keeper.svid().await;
+    heart.keys.set_down(false);
+    keeper.turn().await.unwrap();
+    assert_eq!(keeper.bundles.own().x509_authorities().len(), 2);
+}
+
+#[tokio::test]
+async fn a_key_that_no_record_names_is_destroyed_at_the_start() {
+    let heart = heart();
+    let (stray, foreign): (KeyName, KeyName) =
+        ("x509-ca-1-crash".parse().unwrap(), "audit-log".parse().unwrap());
+    for key in [&stray, &foreign] {
+        heart.keys.generate(key, KeyAlgorithm::EcP256).await.unwrap();
+    }
+    heart.keeper().start().await.unwrap();
+    let keys = heart.keys.list().await.unwrap();
+    assert!(!keys.contains(&stray) && keys.contains(&foreign));
+}
