@@ -11,7 +11,9 @@ use muster_pki::jwt::JwtSvid;
 use muster_runtime::Clock;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use super::machine::{Cache, Contact, SignFailure, TokenTarget};
+use super::machine::{Cache, Contact};
+use super::signing::SignFailure;
+use super::token_targets::TokenTarget;
 use super::tokens::Age;
 use super::view::WorkloadView;
 

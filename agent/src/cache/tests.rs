@@ -1,10 +1,11 @@
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
-use muster_identity::{Attributes, Fact, FactSource, Revision};
+use muster_identity::{Attributes, Fact, FactSource, Revision, StoreId};
 use muster_pki::SecretBytes;
+use muster_proto::convert::NodeEntry;
 use proptest::prelude::*;
 
+use super::super::install::Update;
+use super::super::signing::{SignFailure, SignOrder};
 use super::*;
 
 fn at(seconds: i64) -> UnixTime {

@@ -1,0 +1,136 @@
+//! What the server says, taken in.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use muster_identity::{EntryId, Position, StoreId, TrustDomain, UnixTime};
+use muster_pki::bundle::Bundle;
+use muster_proto::convert::NodeEntry;
+
+use super::kept::prefetched;
+use super::machine::Cache;
+
+/// What the server said about this node's entitlements, complete up to a position.
+#[derive(Debug)]
+pub struct Update {
+    /// Where in the server's log this stands.
+    pub position: Position,
+    /// Entries that are new or changed.
+    pub upserts: Vec<NodeEntry>,
+    /// Entries that this node is no longer entitled to.
+    pub removals: Vec<EntryId>,
+}
+
+/// The update is older than what is held, and nothing was changed (I3).
+#[derive(Debug, thiserror::Error)]
+#[error("the server's view at {offered} is older than ours at {held}")]
+pub struct StaleUpdate {
+    held: Position,
+    offered: Position,
+}
+
+impl Cache {
+    /// Installs what the server says, wholly or not at all.
+    ///
+    /// Another store id is accepted whatever its revision: the server's store was made anew, and what came with it is the whole difference.
+    pub fn install(&mut self, update: Update, now: UnixTime) -> Result<(), StaleUpdate> {
+        if let Some(held) = self.position.filter(|held| !update.position.may_follow(held)) {
+            return Err(StaleUpdate {
+                held,
+                offered: update.position,
+            });
+        }
+        for id in &update.removals {
+            self.remove(id);
+        }
+        for entry in update.upserts {
+            self.upsert(entry, now);
+        }
+        self.position = Some(update.position);
+        self.changes += 1;
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Installs bundles and forgets those of trust domains that this node no longer has to do with.
+    pub fn install_bundles(
+        &mut self,
+        store: StoreId,
+        bundles: Vec<Bundle>,
+        removed: &[TrustDomain],
+        now: UnixTime,
+    ) {
+        let mut changed = BTreeSet::new();
+        for bundle in bundles {
+            let name = bundle.trust_domain().clone();
+            if self.bundles.put(&Arc::new(bundle), Some(store)) {
+                changed.insert(name);
+            }
+        }
+        self.bundles.came_from(store);
+        changed.extend(removed.iter().filter(|name| self.bundles.remove(name)).cloned());
+        if !changed.is_empty() {
+            self.changes += 1;
+            // A view whose set did not change tells nothing new and is not sent.
+            self.dirty.extend(self.groups.ids());
+            self.settle(now);
+        }
+    }
+
+    /// The node is entitled to nothing any more.
+    pub fn forget_everything(&mut self, now: UnixTime) {
+        let all: Vec<EntryId> = self.entries.iter().map(|entry| entry.id.clone()).collect();
+        all.iter().for_each(|id| self.remove(id));
+        self.position = None;
+        self.settle(now);
+    }
+
+    pub(super) fn upsert(&mut self, entry: NodeEntry, now: UnixTime) {
+        let id = entry.id.clone();
+        let groups = if !entry.store_svid {
+            self.groups.satisfying(&entry.selectors)
+        } else {
+            BTreeSet::new()
+        };
+        let (name, entry) = (entry.spiffe_id.clone(), Arc::new(entry));
+        let before = self.entries.put(Arc::clone(&entry));
+        if before.as_ref() == Some(&entry) {
+            return;
+        }
+        self.tokens.forget(&id);
+        let renamed = before.as_ref().is_some_and(|before| before.spiffe_id != name);
+        // An SVID may have been made from the new version before the entry came here.
+        let older = self
+            .svids
+            .get(&id)
+            .is_none_or(|svid| svid.version < entry.x509_version);
+        let remade =
+            renamed || older && before.is_some_and(|before| before.x509_version != entry.x509_version);
+        if renamed {
+            self.drop_svid(&id);
+        }
+        self.attention.known(&id, prefetched(&entry));
+        let (came, left) = self.groups.match_entry(&id, groups);
+        self.dirty
+            .extend(self.groups.of_entry(&id).chain(left.iter().copied()));
+        came.iter().for_each(|_| self.attention.watch(&id));
+        left.iter().for_each(|_| self.attention.unwatch(&id));
+        if remade && self.renewals.knows(&id) {
+            // What is held or being made was made for the entry as it was.
+            self.renewals.want(id, now);
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: &EntryId) {
+        if self.entries.remove(id).is_none() {
+            return;
+        }
+        self.changes += 1;
+        self.tokens.forget(id);
+        self.drop_svid(id);
+        self.renewals.forget(id);
+        self.attention.gone(id);
+        let (_, left) = self.groups.match_entry(id, BTreeSet::new());
+        self.dirty.extend(left);
+    }
+}

@@ -1,0 +1,72 @@
+//! What survives a restart.
+
+use std::sync::Arc;
+
+use muster_identity::{EntryId, Position, UnixTime};
+use muster_pki::bundle::Bundle;
+use muster_proto::convert::NodeEntry;
+
+use super::machine::Cache;
+use super::signing::validity;
+use super::view::HeldX509;
+
+/// All that survives a restart. Views and tokens don't: they are made anew.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Where the entries stand.
+    pub position: Option<Position>,
+    /// The entries.
+    pub entries: Vec<Arc<NodeEntry>>,
+    /// SVIDs by entry.
+    pub svids: Vec<(EntryId, Arc<HeldX509>)>,
+    /// Bundles of other trust domains. The own one is kept with the node's identity.
+    pub federated: Vec<Arc<Bundle>>,
+}
+
+impl Cache {
+    /// Takes up what was held before a restart. SVIDs that ended or whose entry has another name by now are left out.
+    pub fn restore(&mut self, kept: Kept, now: UnixTime) {
+        for bundle in kept.federated {
+            self.bundles.put(&bundle, None);
+        }
+        for entry in kept.entries {
+            self.attention.known(&entry.id, prefetched(&entry));
+            self.entries.put(entry);
+        }
+        self.position = kept.position;
+        for (entry_id, svid) in kept.svids {
+            let current = self
+                .entries
+                .get(&entry_id)
+                .filter(|entry| entry.spiffe_id == svid.id && svid.expires > now);
+            if let Some(version) = current.map(|entry| entry.x509_version) {
+                self.attention.was_held(&entry_id);
+                self.hold(&entry_id, &svid);
+                self.renewals.held(entry_id.clone(), validity(&svid), now);
+                if svid.version < version {
+                    self.renewals.want(entry_id, now);
+                }
+            }
+        }
+        self.settle(now);
+    }
+
+    /// What to keep over a restart.
+    pub fn to_keep(&self) -> Kept {
+        Kept {
+            position: self.position,
+            entries: self.entries.iter().cloned().collect(),
+            svids: self
+                .svids
+                .iter()
+                .map(|(id, svid)| (id.clone(), Arc::clone(svid)))
+                .collect(),
+            federated: self.bundles.federated().cloned().collect(),
+        }
+    }
+}
+
+/// Whether an entry may be signed before anybody asks.
+pub(super) fn prefetched(entry: &NodeEntry) -> bool {
+    !entry.attributes.disable_x509_svid_prefetch && !entry.store_svid
+}
