@@ -12,7 +12,12 @@
 mod first_steps;
 mod folder;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use muster_agent::config::{JoinConfig, TokenSource};
 use muster_identity::{SpiffeId, TrustDomain};
@@ -39,9 +44,9 @@ pub(crate) struct Dev {
     /// Where sockets and data are kept. [default: muster-dev in $XDG_RUNTIME_DIR, or /tmp/muster-dev-UID]
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
-    /// The user's folder for run-time files.
-    #[arg(long, env = "XDG_RUNTIME_DIR", hide = true)]
-    runtime_dir: Option<PathBuf>,
+    /// The user's folder for run-time files; an empty text is as good as none.
+    #[arg(long, env = "XDG_RUNTIME_DIR", hide = true, default_value = "")]
+    runtime_dir: String,
     /// The trust domain to serve. A folder keeps the one it began with.
     #[arg(long, value_name = "NAME", default_value = "example.org")]
     trust_domain: TrustDomain,
@@ -67,9 +72,13 @@ impl Dev {
             .map_err(|error| Failure::refused("could not set up logging", error))?;
         let folder = Folder::open(
             self.dir.as_deref(),
-            self.runtime_dir.as_deref(),
+            Path::new(&self.runtime_dir),
             &self.trust_domain,
         )?;
+        // As the mains of both daemons do: there are keys in this process. The folder was made before, under the umask of its
+        // user: other users of the host may reach the Workload API in it.
+        process::harden()
+            .map_err(|error| Failure::refused("could not close this process to others", error))?;
         let (stop, server_stop) = (Stop::new(), Stop::new());
         let tasks = Tasks::new(stop.clone());
         tasks.spawn("signals", process::stop_on_signals(stop.clone()));

@@ -108,7 +108,8 @@ fn call<T>(message: T) -> Request<T> {
 
 fn refused(what: &str, status: &Status) -> Failure {
     let failure = Failure::status(format!("could not fetch {what}"), status);
-    if status.code() == Code::PermissionDenied {
+    // The other denials are about who connected, not about entries.
+    if status.code() == Code::PermissionDenied && status.message().starts_with("no identity issued") {
         let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
         return failure.next(format!(
             "no entry matches this process (uid {uid}, gid {gid}); create one as \

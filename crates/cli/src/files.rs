@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -57,6 +57,8 @@ impl Folder {
             .create_new(true)
             .mode(mode)
             .open(beside)?;
+        // The umask may have taken bits away that a reader needs; a key has none to lose.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.write_all(content)?;
         fs::rename(beside, path)
     }
@@ -84,8 +86,6 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]

@@ -38,6 +38,13 @@ impl Answer {
         self
     }
 
+    /// The same below a line that tells it from the answer before. JSON is one line each as it is.
+    #[must_use]
+    pub(crate) fn headed(mut self, head: &str) -> Self {
+        self.text = format!("{head}\n{}", self.text);
+        self
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(if self.incomplete {
             exit::REFUSED
@@ -184,6 +191,9 @@ pub(crate) fn count(number: usize, one: &str, many: &str) -> String {
 
 /// A moment, and how far away it is.
 pub(crate) fn moment(at: UnixTime, now: UnixTime) -> String {
+    if at == now {
+        return format!("{at} (now)");
+    }
     let (distance, ahead) = if at >= now {
         (at.since(now), true)
     } else {

@@ -31,14 +31,14 @@ impl Folder {
     /// that one.
     pub(super) fn open(
         named: Option<&Path>,
-        runtime_dir: Option<&Path>,
+        runtime_dir: &Path,
         trust_domain: &TrustDomain,
     ) -> Result<Self, Failure> {
         let uid = nix::unistd::getuid();
-        let path = match (named, runtime_dir) {
-            (Some(named), _) => named.to_owned(),
-            (None, Some(runtime)) if runtime.is_dir() => runtime.join("muster-dev"),
-            (None, _) => PathBuf::from(format!("/tmp/muster-dev-{uid}")),
+        let path = match named {
+            Some(named) => named.to_owned(),
+            None if runtime_dir.is_absolute() && runtime_dir.is_dir() => runtime_dir.join("muster-dev"),
+            None => PathBuf::from(format!("/tmp/muster-dev-{uid}")),
         };
         let what = format!("could not use the folder {}", path.display());
         let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&path);
@@ -117,9 +117,11 @@ mod tests {
     fn a_folder_keeps_its_trust_domain() {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path().join("dev");
-        assert!(Folder::open(Some(&path), None, &td("a.org")).is_ok());
-        assert!(Folder::open(Some(&path), None, &td("a.org")).is_ok());
-        let failure = Folder::open(Some(&path), None, &td("b.org")).err().unwrap();
+        assert!(Folder::open(Some(&path), Path::new(""), &td("a.org")).is_ok());
+        assert!(Folder::open(Some(&path), Path::new(""), &td("a.org")).is_ok());
+        let failure = Folder::open(Some(&path), Path::new(""), &td("b.org"))
+            .err()
+            .unwrap();
         assert_eq!(failure.why, "it serves the trust domain \"a.org\"");
     }
 
@@ -127,15 +129,19 @@ mod tests {
     fn a_folder_that_others_can_write_to_is_refused() {
         let temporary = tempfile::tempdir().unwrap();
         fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(Folder::open(Some(temporary.path()), None, &td("a.org")).is_err());
+        assert!(Folder::open(Some(temporary.path()), Path::new(""), &td("a.org")).is_err());
     }
 
     #[test]
     fn a_path_that_no_socket_can_have_is_refused_by_its_length() {
         let temporary = tempfile::tempdir().unwrap();
-        let failure = Folder::open(Some(&temporary.path().join("d".repeat(100))), None, &td("a.org"))
-            .err()
-            .unwrap();
+        let failure = Folder::open(
+            Some(&temporary.path().join("d".repeat(100))),
+            Path::new(""),
+            &td("a.org"),
+        )
+        .err()
+        .unwrap();
         assert!(failure.why.contains("too long for a socket"), "{failure:?}");
     }
 }

@@ -41,7 +41,7 @@ impl X509 {
             if !self.watch {
                 return Ok(answer);
             }
-            style.print(&answer)?;
+            style.print(&answer.headed(&format!("--- {}", SystemClock.now())))?;
             message = match stream.message().await {
                 Ok(Some(message)) => message,
                 Ok(None) => {
