@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use muster_pki::tls::{ClientAuth, PeerIds, SvidResolver, server_config};
+use muster_proto::delivery::delivery_server::DeliveryServer;
 use muster_proto::node::node_server::NodeServer;
 use muster_proto::spire::server::agent::agent_server::AgentServer;
 use muster_proto::spire::server::bundle::bundle_server::BundleServer;
@@ -25,6 +26,7 @@ use crate::api::agent::AgentService;
 use crate::api::authorize::AuthorizeLayer;
 use crate::api::bundle::BundleService;
 use crate::api::debug::DebugService;
+use crate::api::delivery::DeliveryService;
 use crate::api::entry::EntryService;
 use crate::api::health::HealthService;
 use crate::api::logger::LoggerService;
@@ -112,6 +114,7 @@ fn remote(context: &Arc<Context>) -> Routes {
             EntryServer::new(EntryService::new(context())).max_decoding_message_size(LARGEST_MESSAGE),
         )
         .add_service(SvidServer::new(SvidService::new(context())).max_decoding_message_size(LARGEST_MESSAGE))
+        .add_service(DeliveryServer::new(DeliveryService::new(context())))
         .add_service(NodeServer::new(NodeService::new(context())).max_decoding_message_size(LARGEST_MESSAGE))
 }
 

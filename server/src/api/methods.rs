@@ -149,6 +149,7 @@ pub const SERVICES: &[Service] = &[
     ("spire.api.server.debug.v1.Debug", &[("GetInfo", LOCAL)]),
     ("grpc.health.v1.Health", &[("Check", LOCAL), ("Watch", LOCAL)]),
     ("muster.node.v1.Node", &[("Sync", AGENT), ("Issue", AGENT)]),
+    ("muster.entry.v1.Delivery", &[("Follow", ADMIN)]),
 ];
 
 /// Who may call the method at this HTTP path (`/package.Service/Method`); nobody when it is not in the table.
@@ -190,6 +191,7 @@ mod tests {
     fn the_table_covers_exactly_the_methods_of_the_contracts() {
         let mut contracts = methods_of(muster_proto::spire::server::FILE_DESCRIPTOR_SET);
         contracts.extend(methods_of(muster_proto::node::FILE_DESCRIPTOR_SET));
+        contracts.extend(methods_of(muster_proto::delivery::FILE_DESCRIPTOR_SET));
         contracts.extend(methods_of(tonic_health::pb::FILE_DESCRIPTOR_SET));
         let services = SERVICES
             .iter()

@@ -10,6 +10,7 @@ pub mod authorize;
 pub mod bundle;
 pub mod debug;
 pub mod delivery;
+pub mod delivery;
 pub mod entry;
 pub mod health;
 pub mod limits;

@@ -1,12 +1,14 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use muster_identity::{Revision, SpiffeId};
 use tokio::sync::watch;
 
-/// Which bundle each connected node holds: an authority does not sign before all of them know it (I8).
+/// What each connected node has installed: an authority does not sign before all of them know it (I8), and an
+/// operator may wait for an entry to arrive.
 #[derive(Clone)]
 pub struct Connections {
     held: Arc<Mutex<Held>>,
@@ -16,7 +18,14 @@ pub struct Connections {
 #[derive(Default)]
 struct Held {
     next: u64,
-    sequences: HashMap<u64, u64>,
+    nodes: HashMap<u64, Node>,
+}
+
+struct Node {
+    id: SpiffeId,
+    /// The sequence number of our own bundle.
+    bundle: u64,
+    entries: Revision,
 }
 
 /// One node's connection, as long as it lives.
@@ -36,21 +45,26 @@ impl Connections {
 
     /// How many nodes are connected.
     pub fn count(&self) -> usize {
-        self.held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .sequences
-            .len()
+        self.held().nodes.len()
+    }
+
+    /// Which nodes are connected, and up to where in our log each has installed its entries.
+    pub fn installed(&self) -> Vec<(SpiffeId, Revision)> {
+        let held = self.held();
+        held.nodes
+            .values()
+            .map(|node| (node.id.clone(), node.entries))
+            .collect()
+    }
+
+    /// Wakes when a node comes, goes or installs something.
+    pub fn watch(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Whether every connected node holds our own bundle of this sequence number, or a later one.
     pub fn hold_bundle(&self, sequence: u64) -> bool {
-        self.held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .sequences
-            .values()
-            .all(|held| *held >= sequence)
+        self.held().nodes.values().all(|node| node.bundle >= sequence)
     }
 
     /// Waits until [`Connections::hold_bundle`] is true. The caller has a deadline: a node that hangs must not hold up
@@ -64,15 +78,28 @@ impl Connections {
         }
     }
 
-    pub(super) fn connect(&self) -> Connected {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn connect(&self, id: SpiffeId) -> Connected {
+        let mut held = self.held();
         let number = held.next;
         held.next += 1;
-        held.sequences.insert(number, 0);
+        held.nodes.insert(
+            number,
+            Node {
+                id,
+                bundle: 0,
+                entries: Revision(0),
+            },
+        );
+        drop(held);
+        self.changed.send_replace(());
         Connected {
             connections: self.clone(),
             number,
         }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -83,26 +110,27 @@ impl Default for Connections {
 }
 
 impl Connected {
-    /// The node says that it holds this.
+    /// The node says that it holds our own bundle of this sequence number.
     pub(super) fn holds(&self, sequence: u64) {
-        self.connections
-            .held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .sequences
-            .insert(self.number, sequence);
+        self.change(|node| node.bundle = sequence);
+    }
+
+    /// The node has installed everything up to here.
+    pub(super) fn installed(&self, revision: Revision) {
+        self.change(|node| node.entries = node.entries.max(revision));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Node)) {
+        if let Some(node) = self.connections.held().nodes.get_mut(&self.number) {
+            change(node);
+        }
         self.connections.changed.send_replace(());
     }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        self.connections
-            .held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .sequences
-            .remove(&self.number);
+        self.connections.held().nodes.remove(&self.number);
         self.connections.changed.send_replace(());
     }
 }
@@ -121,12 +149,27 @@ mod tests {
     async fn a_bundle_is_held_when_the_last_connected_node_holds_it_or_is_gone() {
         let connections = Connections::new();
         connections.bundle_held(7).await;
-        let (first, second) = (connections.connect(), connections.connect());
+        let id: SpiffeId = "spiffe://example.org/node".parse().unwrap();
+        let (first, second) = (connections.connect(id.clone()), connections.connect(id));
         first.holds(7);
         assert!(!connections.hold_bundle(7));
         let waiting = connections.bundle_held(7);
         drop(second);
         waiting.await;
         assert!(connections.hold_bundle(7) && !connections.hold_bundle(8));
+    }
+
+    #[test]
+    fn what_a_node_has_installed_only_grows_and_ends_with_its_connection() {
+        let connections = Connections::new();
+        let id: SpiffeId = "spiffe://example.org/node".parse().unwrap();
+        let node = connections.connect(id.clone());
+        node.installed(Revision(7));
+        node.installed(Revision(5));
+        assert_eq!(connections.installed(), [(id, Revision(7))]);
+        let mut changes = connections.watch();
+        changes.mark_unchanged();
+        drop(node);
+        assert!(connections.installed().is_empty() && changes.has_changed().unwrap());
     }
 }

@@ -58,7 +58,7 @@ impl Conversation {
         answers: mpsc::Sender<Result<node::SyncResponse, Status>>,
     ) -> Result<Self, Refusal> {
         let end = end_of(&caller)?;
-        let connected = context.connections.connect();
+        let connected = context.connections.connect(id.clone());
         Ok(Self {
             context,
             caller,
@@ -105,7 +105,10 @@ impl Conversation {
         self.tell_bundle().await?;
         let mut told = match plan {
             // The digest was of this view: what changes from here on comes by mail.
-            Plan::Current => view,
+            Plan::Current => {
+                self.connected.installed(view.position().revision);
+                view
+            }
             _ => self.bring_up_to_date(plan).await?,
         };
 
@@ -257,6 +260,13 @@ impl Conversation {
         match request.message {
             Some(sync_request::Message::Ack(ack)) => {
                 self.connected.holds(ack.bundle_sequence);
+                // A position of another log says nothing about ours.
+                if let Some(position) = &ack.position {
+                    let position = convert::position("position", Some(position))?;
+                    if position.store == self.context.registry.position().store {
+                        self.connected.installed(position.revision);
+                    }
+                }
                 Ok(())
             }
             // A kind of message that is newer than this server.
