@@ -298,6 +298,14 @@ impl Bound {
                 http.serve(readiness.clone(), self.metrics, own.clone()),
             );
         }
+        let (told, stopped) = (readiness.clone(), own.clone());
+        tasks.spawn("readiness", async move {
+            tokio::select! {
+                () = told.ready() => info!("ready"),
+                () = stopped.ordered() => {}
+            }
+            Ok::<_, std::convert::Infallible>(())
+        });
         let (outer, inner) = (stop, own);
         tasks.spawn("stop", async move {
             tokio::select! {
