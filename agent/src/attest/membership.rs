@@ -116,11 +116,21 @@ impl Membership {
             warn!(trust_domain = %bundle.trust_domain(), "a bundle without X.509 authorities was kept out");
             return Ok(());
         }
-        self.save(NodeState {
+        let state = NodeState {
             bundle: Arc::clone(&bundle),
             ..self.state.clone()
-        })
-        .await?;
+        };
+        match self.save(state.clone()).await {
+            // It counts in memory, and the next thing that is written takes it along.
+            Err(error) if error.may_retry() => {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the new trust bundle is not on disk yet"
+                );
+                self.state = state;
+            }
+            saved => saved?,
+        }
         self.bundles.store(Arc::new(BundleSet::new(bundle)));
         Ok(())
     }

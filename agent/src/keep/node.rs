@@ -96,6 +96,13 @@ struct Record {
     asked_with: Vec<u8>,
 }
 
+impl NodeStoreError {
+    /// Whether it may heal by itself (a full disk), so that nothing need stop for it.
+    pub fn may_retry(&self) -> bool {
+        matches!(self, Self::Write(error) if error.may_retry())
+    }
+}
+
 impl NodeState {
     /// A node that has not joined yet.
     pub fn unjoined(server: String, bundle: Arc<Bundle>) -> Self {

@@ -354,7 +354,19 @@ impl Link {
         };
         match result {
             Ok(svid) => {
-                self.adopt(svid, &key).await?;
+                match self.adopt(svid, &key).await {
+                    // The key stays the one to ask with: the next try brings the same again.
+                    Err(LinkError::Store(error)) if error.may_retry() => {
+                        warn!(
+                            error = &error as &dyn std::error::Error,
+                            "the node's new certificate is not on disk, so it is not used"
+                        );
+                        self.renewals
+                            .finished(&(), Outcome::Unreachable, self.clock.now());
+                        return Ok(());
+                    }
+                    adopted => adopted?,
+                }
                 // The new certificate counts from its first use on, and the old connection ends with the old one.
                 streams.leave_by = Some(Instant::now() + LEAVE_WITHIN);
             }
@@ -394,9 +406,20 @@ impl Link {
             return Ok(());
         }
         if streams.renewing.is_none() && !self.renewals.due(now, 1).is_empty() {
-            let key = self.membership.key_to_ask_with().await?;
-            let (channel, with) = (streams.channel.clone(), Arc::clone(&key));
-            streams.renewing = Some((key, Box::pin(async move { renew(channel, &with).await })));
+            match self.membership.key_to_ask_with().await {
+                Ok(key) => {
+                    let (channel, with) = (streams.channel.clone(), Arc::clone(&key));
+                    streams.renewing = Some((key, Box::pin(async move { renew(channel, &with).await })));
+                }
+                Err(error) => {
+                    // Without a key on disk nothing is asked for; the connection has nothing to do with it.
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the node's certificate can't be renewed now"
+                    );
+                    self.renewals.finished(&(), Outcome::Unreachable, now);
+                }
+            }
         }
         let free = streams.preparing.is_none() && streams.issuing.batches_out() < BATCHES;
         let batch = if free { streams.batch } else { 0 };

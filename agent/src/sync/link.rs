@@ -179,7 +179,7 @@ impl Link {
                 End::Stopped => return Ok(()),
                 End::Renewed => continue,
                 // A state that can't be written is not to be built upon.
-                End::Lost(LinkError::Store(error)) => return Err(error),
+                End::Lost(LinkError::Store(error)) if !error.may_retry() => return Err(error),
                 End::Lost(error) => error,
             };
             let was_connected = self.standing.borrow().connected;
@@ -195,7 +195,7 @@ impl Link {
                 }
                 Some(Denial::MustReattest) => match self.rejoin(&stop).await {
                     Ok(()) => wait = Duration::ZERO,
-                    Err(LinkError::Store(error)) => return Err(error),
+                    Err(LinkError::Store(error)) if !error.may_retry() => return Err(error),
                     Err(error) => wait = self.not_taken_back(&error).unwrap_or(wait),
                 },
                 Some(Denial::Other) | None => {}
