@@ -369,3 +369,6 @@ async fn watch_audit(audit: Audit, standing: Condition, stop: Stop) -> Result<()
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+use std::os::unix::fs::MetadataExt;
+
+use hyper_util::rt::TokioIo;
+use muster_proto::spire::server::svid::MintJwtsvidRequest;
+use muster_proto::spire::server::svid::svid_client::SvidClient;
+use muster_proto::spire::types::Spiffeid;
+use muster_runtime::logging::Level;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+
+use super::*;
+
+fn config(dir: &Path) -> Config {
+    let mut config = Config::new("example.org".parse().unwrap(), dir.join("data"));
+    config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.admin_socket = dir.join("admin.sock");
+    config
+}
+
+async fn server(dir: &Path) -> Result<Bound, BuildError> {
+    build(config(dir), Surroundings::new(LogLevel::detached(Level::Info))).await
+}
+
+/// The next server on the folder: the lock goes with the last thread of the one before, a moment after it has ended.
+async fn next_server(dir: &Path) -> Bound {
+    for _ in 0..100_000 {
+        match server(dir).await {
+            Ok(server) => return server,
+            Err(BuildError::State(StateError::Store(_))) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the lock is still held")
+}
+
+async fn admin(socket: &Path) -> Channel {
+    let socket = socket.to_owned();
+    let connect = service_fn(move |_| {
+        let socket = socket.clone();
+        async move { tokio::net::UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    Endpoint::from_static("http://localhost")
+        .connect_with_connector(connect)
+        .await
+        .unwrap()
+}
+
+fn mint(path: &str) -> MintJwtsvidRequest {
+    let id = Spiffeid {
+        trust_domain: "example.org".into(),
+        path: path.into(),
+    };
+    MintJwtsvidRequest {
+        id: Some(id),
+        audience: vec!["a".into()],
+        ttl: 0,
+    }
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_folder_is_refused_and_the_next_one_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, stop) = (server(folder.path()).await.unwrap(), Stop::new());
+    let bundle = first.bundle();
+    let trial = async {
+        let error = server(folder.path()).await.err().unwrap();
+        assert!(
+            matches!(error, BuildError::State(StateError::Store(_))),
+            "{error}"
+        );
+        // The first one was not disturbed.
+        SvidClient::new(admin(&folder.path().join("admin.sock")).await)
+            .mint_jwtsvid(mint("/web"))
+            .await
+            .unwrap();
+        stop.order();
+    };
+    let (ended, ()) = tokio::join!(first.run(stop.clone()), trial);
+    ended.unwrap();
+    let second = next_server(folder.path()).await;
+    assert_eq!(second.bundle(), bundle);
+}
+
+#[tokio::test]
+async fn the_admin_socket_is_closed_to_others_and_what_is_done_there_is_recorded_with_its_uid() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, stop) = (server(folder.path()).await.unwrap(), Stop::new());
+    let socket = server.admin_socket().to_owned();
+    assert_eq!(socket.metadata().unwrap().mode() & 0o777, 0o770);
+    let reference = async {
+        let mut client = SvidClient::new(admin(&socket).await);
+        client.mint_jwtsvid(mint("/web")).await.unwrap();
+        let refused = client.mint_jwtsvid(mint("/spire/agent/x")).await.unwrap_err();
+        stop.order();
+        let (_, reference) = refused.message().split_once("(reference ").unwrap();
+        reference.trim_end_matches(')').to_owned()
+    };
+    let (ended, reference) = tokio::join!(server.run(stop.clone()), reference);
+    ended.unwrap();
+    let scan = muster_journal::scan(&folder.path().join("data/audit"), 1).unwrap();
+    let records: Vec<u8> = scan.records.flat_map(|record| record.unwrap().payload).collect();
+    let records = String::from_utf8_lossy(&records);
+    let uid = nix::unistd::geteuid();
+    assert!(
+        records.contains("jwt_svid.mint") && records.contains(&format!("\"uid\":{uid}")),
+        "{records}"
+    );
+    assert!(
+        records.contains(&reference),
+        "the refusal is found under {reference}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_is_built_and_dropped_leaves_the_folder_to_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(server(folder.path()).await.unwrap());
+    next_server(folder.path()).await;
+}
