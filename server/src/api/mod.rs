@@ -10,7 +10,6 @@ pub mod authorize;
 pub mod bundle;
 pub mod debug;
 pub mod delivery;
-pub mod delivery;
 pub mod entry;
 pub mod health;
 pub mod limits;
