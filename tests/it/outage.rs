@@ -1,0 +1,36 @@
+//! The agent restarts, the server is away: who has an identity keeps it.
+
+use muster_tests::{Cluster, Settings, Workload};
+
+fn uid_selector() -> String {
+    format!("unix:uid:{}", nix::unistd::getuid())
+}
+
+#[test]
+fn a_restarted_agent_serves_what_is_valid_while_the_server_is_away() {
+    let mut cluster = Cluster::start(&Settings::default());
+    cluster.register("/kept", &[&uid_selector()]);
+    let before = Workload::Rust.start(&cluster, &["fetch-x509"]).event("x509");
+    cluster.take_server().kill();
+    cluster.take_agent().kill();
+    cluster.start_agent();
+    let after = Workload::Rust.start(&cluster, &["fetch-x509"]).event("x509");
+    assert_eq!(after["svids"][0]["serial"], before["svids"][0]["serial"]);
+
+    cluster.start_server();
+    cluster.register("/later", &[&uid_selector()]);
+    let watching = Workload::Rust.start(&cluster, &["watch-x509"]);
+    watching.event_where("both identities", |event| event["svids"].as_array().is_some_and(|svids| svids.len() == 2));
+}
+
+#[test]
+fn an_entry_that_was_deleted_while_the_agent_was_down_is_not_served_again() {
+    let mut cluster = Cluster::start(&Settings::default());
+    let entry = cluster.register("/gone", &[&uid_selector()]);
+    Workload::Rust.start(&cluster, &["fetch-x509"]).event("x509");
+    cluster.take_agent().kill();
+    cluster.unregister(&entry);
+    cluster.start_agent();
+    let watching = Workload::Rust.start(&cluster, &["watch-x509"]);
+    assert_eq!(watching.event("error")["code"], "PermissionDenied");
+}

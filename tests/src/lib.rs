@@ -1,0 +1,20 @@
+//! Stories: real processes, real sockets, temporary paths, port 0.
+//!
+//! [`Process`] is a daemon or client with everything it said; [`Cluster`] is a server and a node agent that were
+//! installed as an operator would: configuration files, a join token, a pinned bundle. A story watches for what it
+//! waits for; it never sleeps. Begin at [`Cluster::start`].
+
+#![expect(clippy::disallowed_methods, reason = "tests read the environment that tests/run set")]
+#![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a story that can't go on says so by a panic")]
+
+mod binaries;
+mod cluster;
+mod peer;
+mod process;
+mod workload;
+
+pub use binaries::{binary, client, root};
+pub use cluster::{Cluster, Settings, TRUST_DOMAIN};
+pub use peer::{Identity, join, tcp_channel, tcp_channel_trusting};
+pub use process::{PATIENCE, Process, as_user};
+pub use workload::Workload;
