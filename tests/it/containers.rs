@@ -26,21 +26,50 @@ impl Docker {
         let at = |name: &str| dir.join(name).display().to_string();
         let socket = format!("unix://{}", at("docker.sock"));
         let mut command = Command::new("/usr/sbin/dockerd");
-        command.args(["--data-root", &at("docker"), "--exec-root", &at("docker-exec"), "--pidfile", &at("docker.pid")]);
-        command.args(["-H", &socket, "--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs"]);
+        command.args([
+            "--data-root",
+            &at("docker"),
+            "--exec-root",
+            &at("docker-exec"),
+            "--pidfile",
+            &at("docker.pid"),
+        ]);
+        command.args([
+            "-H",
+            &socket,
+            "--iptables=false",
+            "--ip6tables=false",
+            "--bridge=none",
+            "--storage-driver=vfs",
+        ]);
         let daemon = Process::start("dockerd", &mut command);
         daemon.line("its API", |line| line.contains("API listen on"));
-        Some(Self { socket, daemon: Some(daemon) })
+        Some(Self {
+            socket,
+            daemon: Some(daemon),
+        })
     }
 
     fn run(&self, args: &[&str]) -> Output {
-        let output = Command::new("docker").arg("-H").arg(&self.socket).args(args).output().unwrap();
-        assert!(output.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let output = Command::new("docker")
+            .arg("-H")
+            .arg(&self.socket)
+            .args(args)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "docker {args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         output
     }
 
     fn text(&self, args: &[&str]) -> String {
-        String::from_utf8(self.run(args).stdout).unwrap().trim().to_owned()
+        String::from_utf8(self.run(args).stdout)
+            .unwrap()
+            .trim()
+            .to_owned()
     }
 }
 
@@ -60,31 +89,53 @@ fn host_a_container_gets_the_identity_of_that_container() {
         return;
     }
     let cluster = Cluster::start(&Settings::default());
-    let Some(docker) = Docker::start(cluster.path()) else { return };
+    let Some(docker) = Docker::start(cluster.path()) else {
+        return;
+    };
     let image = cluster.path().join("image");
     fs::create_dir_all(image.join("run/muster")).unwrap();
     fs::copy(Workload::Go.executable().unwrap(), image.join("client")).unwrap();
     let tar = cluster.path().join("image.tar").display().to_string();
-    let packed = Command::new("tar").args(["-C", &image.display().to_string(), "-cf", &tar, "."]).status().unwrap();
+    let packed = Command::new("tar")
+        .args(["-C", &image.display().to_string(), "-cf", &tar, "."])
+        .status()
+        .unwrap();
     assert!(packed.success());
     docker.run(&["import", &tar, "muster-client"]);
 
-    let volume = format!("{}:/run/muster", cluster.workload_socket().parent().unwrap().display());
+    let volume = format!(
+        "{}:/run/muster",
+        cluster.workload_socket().parent().unwrap().display()
+    );
     let create = |_: &str| {
         docker.text(&[
-            "create", "--network", "none", "-v", &volume, "-e", "SPIFFE_ENDPOINT_SOCKET=unix:///run/muster/api.sock",
-            "muster-client", "/client", "fetch-x509",
+            "create",
+            "--network",
+            "none",
+            "-v",
+            &volume,
+            "-e",
+            "SPIFFE_ENDPOINT_SOCKET=unix:///run/muster/api.sock",
+            "muster-client",
+            "/client",
+            "fetch-x509",
         ])
     };
     let (entitled, other) = (create("entitled"), create("other"));
     assert_eq!(entitled.len(), 64);
-    cluster.register("/in-container", &[&format!("container:id:{entitled}"), "container:runtime:docker"]);
+    cluster.register(
+        "/in-container",
+        &[&format!("container:id:{entitled}"), "container:runtime:docker"],
+    );
 
     let said = docker.run(&["start", "-a", &entitled]);
     let said = String::from_utf8(said.stdout).unwrap();
     assert!(said.contains("spiffe://example.org/in-container"), "{said}");
 
-    let refused = Command::new("docker").args(["-H", &docker.socket, "start", "-a", &other]).output().unwrap();
+    let refused = Command::new("docker")
+        .args(["-H", &docker.socket, "start", "-a", &other])
+        .output()
+        .unwrap();
     let said = String::from_utf8(refused.stdout).unwrap();
     assert!(said.contains("PermissionDenied"), "{said}");
 }

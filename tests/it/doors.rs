@@ -11,7 +11,8 @@ fn s_client(cluster: &Cluster, args: &[&str]) -> (bool, String) {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output.status.success(), said)
 }
 
@@ -19,7 +20,10 @@ fn s_client(cluster: &Cluster, args: &[&str]) -> (bool, String) {
 fn only_tls_1_3_is_spoken() {
     let cluster = Cluster::start(&Settings::default());
     let (_, said) = s_client(&cluster, &["-tls1_3"]);
-    assert!(said.contains("ALPN protocol: h2") && said.contains("TLSv1.3"), "{said}");
+    assert!(
+        said.contains("ALPN protocol: h2") && said.contains("TLSv1.3"),
+        "{said}"
+    );
     for old in ["-tls1_2", "-tls1_1", "-tls1"] {
         let (succeeded, said) = s_client(&cluster, &[old]);
         assert!(!succeeded && !said.contains("ALPN protocol: h2"), "{old}: {said}");
@@ -35,7 +39,8 @@ fn a_second_server_on_the_same_folder_is_refused() {
         .output()
         .unwrap();
     assert!(!second.status.success());
-    let said = String::from_utf8_lossy(&second.stderr).into_owned() + &String::from_utf8_lossy(&second.stdout);
+    let said =
+        String::from_utf8_lossy(&second.stderr).into_owned() + &String::from_utf8_lossy(&second.stdout);
     assert!(said.contains("in use by another server"), "{said}");
 }
 
@@ -43,8 +48,16 @@ fn a_second_server_on_the_same_folder_is_refused() {
 fn every_mistake_of_a_configuration_is_named_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("server.toml");
-    std::fs::write(&path, "trust_domain = \"Example.org\"\nlisten = \"nowhere\"\nsurprise = 1\n[ca]\nkey = \"dsa\"\n").unwrap();
-    let output = Command::new(muster_tests::binary("muster-server")).args(["run", "--config"]).arg(&path).output().unwrap();
+    std::fs::write(
+        &path,
+        "trust_domain = \"Example.org\"\nlisten = \"nowhere\"\nsurprise = 1\n[ca]\nkey = \"dsa\"\n",
+    )
+    .unwrap();
+    let output = Command::new(muster_tests::binary("muster-server"))
+        .args(["run", "--config"])
+        .arg(&path)
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr);
     for word in ["trust_domain", "listen", "surprise", "ca.key"] {

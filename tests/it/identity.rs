@@ -19,7 +19,12 @@ fn staged(cluster: &Cluster, name: &str, more: &[u8]) -> PathBuf {
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
     let path = folder.join(name);
     fs::copy(binary("rust-client"), &path).unwrap();
-    File::options().append(true).open(&path).unwrap().write_all(more).unwrap();
+    File::options()
+        .append(true)
+        .open(&path)
+        .unwrap()
+        .write_all(more)
+        .unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path
 }
@@ -30,11 +35,18 @@ fn sha256(path: &Path) -> String {
 }
 
 fn fetch(cluster: &Cluster, mut command: Command) -> Result<Vec<String>, String> {
-    command.arg("fetch-x509").env("SPIFFE_ENDPOINT_SOCKET", cluster.endpoint());
+    command
+        .arg("fetch-x509")
+        .env("SPIFFE_ENDPOINT_SOCKET", cluster.endpoint());
     let process = Process::start("staged client", &mut command);
-    let event = process.event_where("an answer", |event| event["event"] == "x509" || event["event"] == "error");
+    let event = process.event_where("an answer", |event| {
+        event["event"] == "x509" || event["event"] == "error"
+    });
     match event["svids"].as_array() {
-        Some(svids) => Ok(svids.iter().map(|svid| svid["id"].as_str().unwrap().to_owned()).collect()),
+        Some(svids) => Ok(svids
+            .iter()
+            .map(|svid| svid["id"].as_str().unwrap().to_owned())
+            .collect()),
         None => Err(event["code"].as_str().unwrap().to_owned()),
     }
 }
@@ -48,9 +60,18 @@ fn host_each_user_gets_its_own_identity_and_others_nothing() {
     let client = staged(&cluster, "client", b"");
     cluster.register("/one", &["unix:uid:40001"]);
     cluster.register("/two", &["unix:uid:40002", "unix:gid:40002"]);
-    assert_eq!(fetch(&cluster, as_user(&client, 40001)), Ok(vec!["spiffe://example.org/one".into()]));
-    assert_eq!(fetch(&cluster, as_user(&client, 40002)), Ok(vec!["spiffe://example.org/two".into()]));
-    assert_eq!(fetch(&cluster, as_user(&client, 40003)), Err("PermissionDenied".into()));
+    assert_eq!(
+        fetch(&cluster, as_user(&client, 40001)),
+        Ok(vec!["spiffe://example.org/one".into()])
+    );
+    assert_eq!(
+        fetch(&cluster, as_user(&client, 40002)),
+        Ok(vec!["spiffe://example.org/two".into()])
+    );
+    assert_eq!(
+        fetch(&cluster, as_user(&client, 40003)),
+        Err("PermissionDenied".into())
+    );
 }
 
 #[test]
@@ -59,11 +80,20 @@ fn each_program_gets_its_own_identity_and_others_nothing() {
     let (one, two) = (staged(&cluster, "one", b""), staged(&cluster, "two", b"two"));
     cluster.register("/by-path", &[&format!("unix:path:{}", one.display())]);
     cluster.register("/by-hash", &[&format!("unix:sha256:{}", sha256(&two))]);
-    assert_eq!(fetch(&cluster, Command::new(&one)), Ok(vec!["spiffe://example.org/by-path".into()]));
-    assert_eq!(fetch(&cluster, Command::new(&two)), Ok(vec!["spiffe://example.org/by-hash".into()]));
+    assert_eq!(
+        fetch(&cluster, Command::new(&one)),
+        Ok(vec!["spiffe://example.org/by-path".into()])
+    );
+    assert_eq!(
+        fetch(&cluster, Command::new(&two)),
+        Ok(vec!["spiffe://example.org/by-hash".into()])
+    );
     let copy = cluster.path().join("stage/copy");
     fs::copy(&one, &copy).unwrap();
-    assert_eq!(fetch(&cluster, Command::new(&copy)), Err("PermissionDenied".into()));
+    assert_eq!(
+        fetch(&cluster, Command::new(&copy)),
+        Err("PermissionDenied".into())
+    );
 }
 
 #[test]
@@ -72,14 +102,21 @@ fn a_program_that_was_replaced_while_it_ran_keeps_what_it_is() {
     let program = staged(&cluster, "program", b"");
     cluster.register("/original", &[&format!("unix:sha256:{}", sha256(&program))]);
     let mut command = Command::new(&program);
-    command.arg("watch-x509").env("SPIFFE_ENDPOINT_SOCKET", cluster.endpoint());
+    command
+        .arg("watch-x509")
+        .env("SPIFFE_ENDPOINT_SOCKET", cluster.endpoint());
     let watching = Process::start("running program", &mut command);
     watching.event("x509");
     // An upgrade: the new file takes the name, the running program keeps its own.
     let new = staged(&cluster, "new", b"another");
     fs::rename(&new, &program).unwrap();
     let second = cluster.register("/second", &[&format!("unix:uid:{}", nix::unistd::getuid())]);
-    watching.event_where("both identities", |event| event["svids"].as_array().is_some_and(|svids| svids.len() == 2));
+    watching.event_where("both identities", |event| {
+        event["svids"].as_array().is_some_and(|svids| svids.len() == 2)
+    });
     cluster.unregister(&second);
-    assert_eq!(fetch(&cluster, Command::new(&program)), Err("PermissionDenied".into()));
+    assert_eq!(
+        fetch(&cluster, Command::new(&program)),
+        Err("PermissionDenied".into())
+    );
 }

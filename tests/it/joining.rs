@@ -2,7 +2,8 @@
 
 use muster_pki::{KeyAlgorithm, LocalKey, x509::create_csr};
 use muster_proto::spire::server::agent::{
-    AgentX509svidParams, AttestAgentRequest, CreateJoinTokenRequest, ListAgentsRequest, agent_client::AgentClient,
+    AgentX509svidParams, AttestAgentRequest, CreateJoinTokenRequest, ListAgentsRequest,
+    agent_client::AgentClient,
     attest_agent_request::{Params, Step},
 };
 use muster_proto::spire::types::AttestationData;
@@ -11,12 +12,20 @@ use tonic::{Code, Status, transport::Channel};
 
 async fn attest(mut client: AgentClient<Channel>, token: String, csr: Vec<u8>) -> Result<String, Status> {
     let params = Params {
-        data: Some(AttestationData { r#type: "join_token".into(), payload: token.into_bytes() }),
+        data: Some(AttestationData {
+            r#type: "join_token".into(),
+            payload: token.into_bytes(),
+        }),
         params: Some(AgentX509svidParams { csr }),
     };
-    let request = tokio_stream::once(AttestAgentRequest { step: Some(Step::Params(params)) });
+    let request = tokio_stream::once(AttestAgentRequest {
+        step: Some(Step::Params(params)),
+    });
     let mut answers = client.attest_agent(request).await?.into_inner();
-    let answer = answers.message().await?.ok_or_else(|| Status::internal("no answer"))?;
+    let answer = answers
+        .message()
+        .await?
+        .ok_or_else(|| Status::internal("no answer"))?;
     match answer.step {
         Some(muster_proto::spire::server::agent::attest_agent_response::Step::Result(result)) => {
             let id = result.svid.unwrap().id.unwrap();
@@ -36,8 +45,16 @@ fn new_key() -> LocalKey {
 
 fn token(cluster: &Cluster, ttl: i32) -> String {
     cluster.block_on(async {
-        let request = CreateJoinTokenRequest { ttl, ..Default::default() };
-        AgentClient::new(cluster.channel().await).create_join_token(request).await.unwrap().into_inner().value
+        let request = CreateJoinTokenRequest {
+            ttl,
+            ..Default::default()
+        };
+        AgentClient::new(cluster.channel().await)
+            .create_join_token(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .value
     })
 }
 
@@ -47,7 +64,13 @@ fn of_a_thousand_who_redeem_one_token_at_once_exactly_one_gets_in() {
     let nodes = || {
         cluster.block_on(async {
             let mut client = AgentClient::new(cluster.channel().await);
-            client.list_agents(ListAgentsRequest::default()).await.unwrap().into_inner().agents.len()
+            client
+                .list_agents(ListAgentsRequest::default())
+                .await
+                .unwrap()
+                .into_inner()
+                .agents
+                .len()
         })
     };
     let before = nodes();
@@ -55,7 +78,9 @@ fn of_a_thousand_who_redeem_one_token_at_once_exactly_one_gets_in() {
     let csrs: Vec<Vec<u8>> = (0..1000).map(|_| csr_of(&new_key())).collect();
     let outcomes = cluster.block_on(async {
         let client = AgentClient::new(cluster.channel().await);
-        let calls = csrs.into_iter().map(|csr| cluster.spawn(attest(client.clone(), token.clone(), csr)));
+        let calls = csrs
+            .into_iter()
+            .map(|csr| cluster.spawn(attest(client.clone(), token.clone(), csr)));
         let calls: Vec<_> = calls.collect();
         let mut outcomes = vec![];
         for call in calls {
@@ -77,7 +102,8 @@ fn a_join_that_is_tried_again_with_the_same_key_succeeds_and_with_another_fails(
     let key = new_key();
     let join = |key: &LocalKey| {
         let csr = csr_of(key);
-        cluster.block_on(async { attest(AgentClient::new(cluster.channel().await), token.clone(), csr).await })
+        cluster
+            .block_on(async { attest(AgentClient::new(cluster.channel().await), token.clone(), csr).await })
     };
     let first = join(&key).unwrap();
     assert_eq!(join(&key).unwrap(), first);
@@ -93,14 +119,18 @@ fn unknown_and_expired_tokens_are_told_apart_from_each_other() {
     };
     let unknown = join("no-such-token").unwrap_err();
     assert_eq!(unknown.code(), Code::InvalidArgument);
-    assert!(unknown.message().contains("does not exist or has already been used"), "{unknown}");
+    assert!(
+        unknown
+            .message()
+            .contains("does not exist or has already been used"),
+        "{unknown}"
+    );
     let short = token(&cluster, 1);
-    // A token of one second: asked until its time is over, which the answer must then say.
-    let expired = loop {
-        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
-        let wait = std::time::Duration::from_millis(1_000 - u64::from(now.subsec_millis()));
-        std::thread::sleep(wait + std::time::Duration::from_secs(2));
-        break join(&short).unwrap_err();
-    };
+    // Its second is over when the clock says so: tokens count whole seconds.
+    let made = std::time::Instant::now();
+    muster_tests::until("the token's second is over", || {
+        made.elapsed() > std::time::Duration::from_secs(2)
+    });
+    let expired = join(&short).unwrap_err();
     assert!(expired.message().contains("expired"), "{expired}");
 }

@@ -22,15 +22,34 @@ const ALL: &[&str] = &[NOBODY, WORKLOAD, AGENT, DOWNSTREAM, ADMIN, ENTRY_ADMIN, 
 /// Written down a second time on purpose: the server's own table is what is tested.
 const OPEN: &[(&str, &[&str], &[&str])] = &[
     ("spire.api.server.agent.v1.Agent", ALL, &["AttestAgent"]),
-    ("spire.api.server.agent.v1.Agent", &[AGENT], &["RenewAgent", "PostStatus"]),
+    (
+        "spire.api.server.agent.v1.Agent",
+        &[AGENT],
+        &["RenewAgent", "PostStatus"],
+    ),
     (
         "spire.api.server.agent.v1.Agent",
         ADMINS,
-        &["CountAgents", "ListAgents", "GetAgent", "DeleteAgent", "BanAgent", "CreateJoinToken"],
+        &[
+            "CountAgents",
+            "ListAgents",
+            "GetAgent",
+            "DeleteAgent",
+            "BanAgent",
+            "CreateJoinToken",
+        ],
     ),
     ("spire.api.server.bundle.v1.Bundle", ALL, &["GetBundle"]),
-    ("spire.api.server.bundle.v1.Bundle", ADMINS_AND_AGENT, &["GetFederatedBundle"]),
-    ("spire.api.server.bundle.v1.Bundle", &[DOWNSTREAM], &["PublishJWTAuthority", "PublishWITAuthority"]),
+    (
+        "spire.api.server.bundle.v1.Bundle",
+        ADMINS_AND_AGENT,
+        &["GetFederatedBundle"],
+    ),
+    (
+        "spire.api.server.bundle.v1.Bundle",
+        &[DOWNSTREAM],
+        &["PublishJWTAuthority", "PublishWITAuthority"],
+    ),
     (
         "spire.api.server.bundle.v1.Bundle",
         ADMINS,
@@ -44,16 +63,43 @@ const OPEN: &[(&str, &[&str], &[&str])] = &[
             "BatchDeleteFederatedBundle",
         ],
     ),
-    ("spire.api.server.entry.v1.Entry", &[AGENT], &["GetAuthorizedEntries", "SyncAuthorizedEntries"]),
+    (
+        "spire.api.server.entry.v1.Entry",
+        &[AGENT],
+        &["GetAuthorizedEntries", "SyncAuthorizedEntries"],
+    ),
     (
         "spire.api.server.entry.v1.Entry",
         ADMINS,
-        &["CountEntries", "ListEntries", "GetEntry", "BatchCreateEntry", "BatchUpdateEntry", "BatchDeleteEntry"],
+        &[
+            "CountEntries",
+            "ListEntries",
+            "GetEntry",
+            "BatchCreateEntry",
+            "BatchUpdateEntry",
+            "BatchDeleteEntry",
+        ],
     ),
-    ("spire.api.server.svid.v1.SVID", &[AGENT], &["BatchNewX509SVID", "NewJWTSVID", "BatchNewWITSVID"]),
-    ("spire.api.server.svid.v1.SVID", &[DOWNSTREAM], &["NewDownstreamX509CA"]),
-    ("spire.api.server.svid.v1.SVID", ADMINS, &["MintX509SVID", "MintJWTSVID", "MintWITSVID"]),
-    ("spire.api.server.logger.v1.Logger", &[LOCAL], &["GetLogger", "SetLogLevel", "ResetLogLevel"]),
+    (
+        "spire.api.server.svid.v1.SVID",
+        &[AGENT],
+        &["BatchNewX509SVID", "NewJWTSVID", "BatchNewWITSVID"],
+    ),
+    (
+        "spire.api.server.svid.v1.SVID",
+        &[DOWNSTREAM],
+        &["NewDownstreamX509CA"],
+    ),
+    (
+        "spire.api.server.svid.v1.SVID",
+        ADMINS,
+        &["MintX509SVID", "MintJWTSVID", "MintWITSVID"],
+    ),
+    (
+        "spire.api.server.logger.v1.Logger",
+        &[LOCAL],
+        &["GetLogger", "SetLogLevel", "ResetLogLevel"],
+    ),
     ("spire.api.server.debug.v1.Debug", &[LOCAL], &["GetInfo"]),
     ("grpc.health.v1.Health", &[LOCAL], &["Check"]),
     ("muster.node.v1.Node", &[AGENT], &["Sync", "Issue"]),
@@ -75,12 +121,18 @@ fn every_method_is_open_to_its_roles_and_to_no_other() {
     cluster.register_entry(downstream);
     cluster.register_entry(admin);
     let wrong = cluster.block_on(async {
-        let mut roles = vec![(NOBODY, tcp_channel(&cluster, None).await), (LOCAL, cluster.channel().await)];
+        let mut roles = vec![
+            (NOBODY, tcp_channel(&cluster, None).await),
+            (LOCAL, cluster.channel().await),
+        ];
         let node = Identity::joined(&cluster).await;
         roles.push((AGENT, tcp_channel(&cluster, Some(&node)).await));
-        for (role, path) in
-            [(WORKLOAD, "/web"), (DOWNSTREAM, "/downstream"), (ADMIN, "/admin"), (ENTRY_ADMIN, "/entry-admin")]
-        {
+        for (role, path) in [
+            (WORKLOAD, "/web"),
+            (DOWNSTREAM, "/downstream"),
+            (ADMIN, "/admin"),
+            (ENTRY_ADMIN, "/entry-admin"),
+        ] {
             let identity = Identity::minted(&cluster, &format!("spiffe://example.org{path}"), 600).await;
             roles.push((role, tcp_channel(&cluster, Some(&identity)).await));
         }
@@ -91,7 +143,10 @@ fn every_method_is_open_to_its_roles_and_to_no_other() {
                 for (role, channel) in &roles {
                     let denied = is_denied(&call(channel.clone(), &path).await);
                     if denied == open.contains(role) {
-                        wrong.insert(format!("{path} is {} to {role}", if denied { "closed" } else { "open" }));
+                        wrong.insert(format!(
+                            "{path} is {} to {role}",
+                            if denied { "closed" } else { "open" }
+                        ));
                     }
                 }
             }
@@ -111,7 +166,10 @@ fn a_certificate_that_ended_opens_nothing_on_a_warm_connection() {
         let short = Identity::minted(&cluster, "spiffe://example.org/admin", 3).await;
         let channel = tcp_channel(&cluster, Some(&short)).await;
         let path = "/spire.api.server.entry.v1.Entry/CountEntries";
-        assert!(!is_denied(&call(channel.clone(), path).await), "open while it counts");
+        assert!(
+            !is_denied(&call(channel.clone(), path).await),
+            "open while it counts"
+        );
         // What is waited for is the end of the certificate: each call looks whether it came.
         let give_up = tokio::time::Instant::now() + muster_tests::PATIENCE;
         while !is_denied(&call(channel.clone(), path).await) {
@@ -127,13 +185,23 @@ fn a_banned_node_is_refused_on_a_warm_connection() {
         let node = Identity::joined(&cluster).await;
         let channel = tcp_channel(&cluster, Some(&node)).await;
         let entries = || async {
-            use muster_proto::spire::server::entry::{GetAuthorizedEntriesRequest, entry_client::EntryClient};
-            EntryClient::new(channel.clone()).get_authorized_entries(GetAuthorizedEntriesRequest::default()).await
+            use muster_proto::spire::server::entry::{
+                GetAuthorizedEntriesRequest, entry_client::EntryClient,
+            };
+            EntryClient::new(channel.clone())
+                .get_authorized_entries(GetAuthorizedEntriesRequest::default())
+                .await
         };
         entries().await.expect("a node may ask for its entries");
-        let id = muster_proto::spire::types::Spiffeid { trust_domain: "example.org".into(), path: node.svid.id().path().as_str().into() };
+        let id = muster_proto::spire::types::Spiffeid {
+            trust_domain: "example.org".into(),
+            path: node.svid.id().path().as_str().into(),
+        };
         let request = BanAgentRequest { id: Some(id) };
-        AgentClient::new(cluster.channel().await).ban_agent(request).await.unwrap();
+        AgentClient::new(cluster.channel().await)
+            .ban_agent(request)
+            .await
+            .unwrap();
         let refused = entries().await.unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
     });
@@ -142,10 +210,14 @@ fn a_banned_node_is_refused_on_a_warm_connection() {
 /// One empty message to any method, unary or streaming, and what comes of it.
 async fn call(channel: Channel, path: &str) -> Result<(), Status> {
     let mut grpc = tonic::client::Grpc::new(channel);
-    grpc.ready().await.map_err(|error| Status::new(Code::Unavailable, error.to_string()))?;
+    grpc.ready()
+        .await
+        .map_err(|error| Status::new(Code::Unavailable, error.to_string()))?;
     let request = Request::new(tokio_stream::iter([()]));
     let codec = tonic_prost::ProstCodec::<(), ()>::default();
-    let answers = grpc.streaming(request, path.parse().expect("a path"), codec).await?;
+    let answers = grpc
+        .streaming(request, path.parse().expect("a path"), codec)
+        .await?;
     answers.into_inner().message().await.map(drop)
 }
 

@@ -3,9 +3,9 @@
 use std::process::{Command, Stdio};
 
 use muster_pki::{
+    Signer,
     bundle::Bundle,
     x509::{RootProfile, Subject, X509SvidProfile, ca_subject, issue_root, issue_x509_svid},
-    Signer,
 };
 use muster_tests::{Cluster, Identity, Settings, tcp_channel_trusting};
 
@@ -31,14 +31,37 @@ fn the_tcp_door_gives_no_ticket_to_come_back_with() {
 fn openssl_accepts_what_the_server_signs() {
     let cluster = Cluster::start_server_only(&Settings::default());
     let out = cluster.path().join("minted");
-    cluster.muster_ok(&["mint", "x509", "spiffe://example.org/web", "--dns", "web.example.org", "--write", out.to_str().unwrap()]);
+    cluster.muster_ok(&[
+        "mint",
+        "x509",
+        "spiffe://example.org/web",
+        "--dns",
+        "web.example.org",
+        "--write",
+        out.to_str().unwrap(),
+    ]);
     let verified = Command::new("openssl")
-        .args(["verify", "-x509_strict", "-purpose", "sslserver", "-verify_hostname", "web.example.org", "-CAfile"])
+        .args([
+            "verify",
+            "-x509_strict",
+            "-purpose",
+            "sslserver",
+            "-verify_hostname",
+            "web.example.org",
+            "-CAfile",
+        ])
         .args([out.join("bundle.pem"), out.join("svid.pem")])
         .output()
         .expect("openssl is installed");
-    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
-    let text = Command::new("openssl").args(["x509", "-noout", "-text", "-in"]).arg(out.join("svid.pem")).output();
+    assert!(
+        verified.status.success(),
+        "{}",
+        String::from_utf8_lossy(&verified.stderr)
+    );
+    let text = Command::new("openssl")
+        .args(["x509", "-noout", "-text", "-in"])
+        .arg(out.join("svid.pem"))
+        .output();
     let text = String::from_utf8(text.expect("openssl is installed").stdout).unwrap();
     for part in [
         "Subject: C = US, O = SPIRE",
@@ -60,7 +83,12 @@ fn a_certificate_of_an_authority_that_nobody_knows_is_refused_at_the_door() {
     let now = muster_identity::UnixTime::from_secs(time::OffsetDateTime::now_utc().unix_timestamp());
     let lifetime = muster_identity::Lifetime::from_secs(600).unwrap();
     // The right trust domain and a node's name, from an authority of the caller's own.
-    let root = RootProfile { trust_domain: "example.org".parse().unwrap(), subject: ca_subject(), now, lifetime };
+    let root = RootProfile {
+        trust_domain: "example.org".parse().unwrap(),
+        subject: ca_subject(),
+        now,
+        lifetime,
+    };
     let root = issue_root(root_key, &root).unwrap();
     let profile = X509SvidProfile {
         id: "spiffe://example.org/spire/agent/join_token/x".parse().unwrap(),
@@ -70,18 +98,29 @@ fn a_certificate_of_an_authority_that_nobody_knows_is_refused_at_the_door() {
         now,
         lifetime,
     };
-    let forged = Identity { svid: issue_x509_svid(&root, &profile).unwrap(), key };
-    let bundle = Bundle::from_der_concat("example.org".parse().unwrap(), &cluster.bundle().x509_authorities[0].asn1).unwrap();
+    let forged = Identity {
+        svid: issue_x509_svid(&root, &profile).unwrap(),
+        key,
+    };
+    let bundle = Bundle::from_der_concat(
+        "example.org".parse().unwrap(),
+        &cluster.bundle().x509_authorities[0].asn1,
+    )
+    .unwrap();
     cluster.block_on(async {
         // A handshake of TLS 1.3 ends on the client's side before the server has judged it, so the refusal may come with the call.
         let refused = match tcp_channel_trusting(cluster.tcp_address(), bundle, Some(&forged)).await {
             Err(_) => true,
             Ok(channel) => {
                 let request = muster_proto::spire::server::bundle::GetBundleRequest { output_mask: None };
-                let mut client = muster_proto::spire::server::bundle::bundle_client::BundleClient::new(channel);
+                let mut client =
+                    muster_proto::spire::server::bundle::bundle_client::BundleClient::new(channel);
                 client.get_bundle(request).await.is_err()
             }
         };
-        assert!(refused, "even what is open to everybody is closed to a forged certificate");
+        assert!(
+            refused,
+            "even what is open to everybody is closed to a forged certificate"
+        );
     });
 }

@@ -10,11 +10,24 @@ pub fn binary(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         let test = std::env::current_exe().expect("the kernel knows our path");
-        let folder = test.parent().expect("target/<profile>/deps/<test> or target/<profile>/bench");
-        let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder }.to_path_buf();
+        let folder = test
+            .parent()
+            .expect("target/<profile>/deps/<test> or target/<profile>/bench");
+        let folder = if folder.ends_with("deps") {
+            folder.parent().unwrap_or(folder)
+        } else {
+            folder
+        }
+        .to_path_buf();
         if std::env::var_os("MUSTER_PREBUILT").is_none() {
-            let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--workspace", "--bins", "--locked"]).current_dir(root()).status();
-            assert!(built.is_ok_and(|status| status.success()), "building the daemons failed");
+            let built = Command::new(env!("CARGO"))
+                .args(["build", "--quiet", "--workspace", "--bins", "--locked"])
+                .current_dir(root())
+                .status();
+            assert!(
+                built.is_ok_and(|status| status.success()),
+                "building the daemons failed"
+            );
         }
         folder
     });
@@ -25,7 +38,9 @@ pub fn binary(name: &str) -> PathBuf {
 
 /// The checkout.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the checkout")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ lies in the checkout")
 }
 
 /// A client of another project, installed by `tests/run`; none where it was not.

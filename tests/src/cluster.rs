@@ -31,6 +31,8 @@ pub struct Settings {
     pub server: &'static str,
     /// More lines for the node agent's configuration, top level keys first.
     pub agent: &'static str,
+    /// What is done in the cluster's folder before the server's first start.
+    pub before: Option<fn(&Path)>,
 }
 
 /// A server and one node agent, each a process of its own, joined as README says.
@@ -54,13 +56,30 @@ impl Cluster {
 
     /// Starts a server alone, for stories that play the nodes themselves.
     pub fn start_server_only(settings: &Settings) -> Self {
-        let dir = tempfile::Builder::new().prefix("muster-story-").tempdir().unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("muster-story-")
+            .tempdir()
+            .unwrap();
         // Workloads of other users must reach the Workload API's socket below it.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let (address, node) = ("127.0.0.1:0".to_owned(), String::new());
-        let mut cluster = Self { server: None, agent: None, address, node, runtime, dir };
+        let mut cluster = Self {
+            server: None,
+            agent: None,
+            address,
+            node,
+            runtime,
+            dir,
+        };
         cluster.write_server_config(settings);
+        if let Some(before) = settings.before {
+            before(cluster.path());
+        }
         cluster.start_server();
         // From now on the port that it was given: the agent must find it again after a restart.
         cluster.write_server_config(settings);
@@ -89,9 +108,16 @@ impl Cluster {
 
     /// Where the server's TCP door is.
     pub fn tcp_address(&self) -> SocketAddr {
-        let line = self.server().line("its TCP address", |line| line.contains("listening"));
-        let (_, rest) = line.split_once("addr=").expect("the line that says it listens names the address");
-        rest.split_whitespace().next().and_then(|addr| addr.parse().ok()).expect("an address")
+        let line = self
+            .server()
+            .line("its TCP address", |line| line.contains("listening"));
+        let (_, rest) = line
+            .split_once("addr=")
+            .expect("the line that says it listens names the address");
+        rest.split_whitespace()
+            .next()
+            .and_then(|addr| addr.parse().ok())
+            .expect("an address")
     }
 
     /// The server's door for nodes: host and port.
@@ -127,10 +153,14 @@ impl Cluster {
     /// Starts the server on its present configuration and waits until it is ready.
     pub fn start_server(&mut self) {
         let mut command = Command::new(binary("muster-server"));
-        command.args(["run", "--config"]).arg(self.path().join("server.toml"));
+        command
+            .args(["run", "--config"])
+            .arg(self.path().join("server.toml"));
         let server = Process::start("muster-server", &mut command);
         let listening = server.line("its address", |line| line.contains(" addr="));
-        let address = listening.split_once(" addr=").map(|(_, rest)| rest.split(' ').next().unwrap_or(rest));
+        let address = listening
+            .split_once(" addr=")
+            .map(|(_, rest)| rest.split(' ').next().unwrap_or(rest));
         self.address = address.expect("the line was chosen by it").to_owned();
         server.line("its readiness", |line| line.ends_with(": ready"));
         self.server = Some(server);
@@ -139,7 +169,9 @@ impl Cluster {
     /// Starts the node agent on its present configuration and waits until it is ready.
     pub fn start_agent(&mut self) {
         let mut command = Command::new(binary("muster-agent"));
-        command.args(["run", "--config"]).arg(self.path().join("agent.toml"));
+        command
+            .args(["run", "--config"])
+            .arg(self.path().join("agent.toml"));
         let agent = Process::start("muster-agent", &mut command);
         agent.line("its readiness", |line| line.ends_with(": ready"));
         self.agent = Some(agent);
@@ -159,7 +191,11 @@ impl Cluster {
     /// Runs `muster`, which must succeed, and returns what it printed.
     pub fn muster_ok(&self, args: &[&str]) -> String {
         let output = self.muster(args);
-        assert!(output.status.success(), "muster {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "muster {args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -170,14 +206,22 @@ impl Cluster {
 
     /// An entry below this node, for a story that wants to add to it before [`Cluster::register_entry`].
     pub fn entry(&self, path: &str, selectors: &[&str]) -> types::Entry {
-        let member = |path: &str| types::Spiffeid { trust_domain: TRUST_DOMAIN.into(), path: path.into() };
+        let member = |path: &str| types::Spiffeid {
+            trust_domain: TRUST_DOMAIN.into(),
+            path: path.into(),
+        };
         types::Entry {
             spiffe_id: Some(member(path)),
-            parent_id: Some(member(self.node.strip_prefix("spiffe://example.org").unwrap_or_default())),
+            parent_id: Some(member(
+                self.node.strip_prefix("spiffe://example.org").unwrap_or_default(),
+            )),
             selectors: selectors
                 .iter()
                 .map(|selector| selector.split_once(':').expect("type:value"))
-                .map(|(kind, value)| types::Selector { r#type: kind.into(), value: value.into() })
+                .map(|(kind, value)| types::Selector {
+                    r#type: kind.into(),
+                    value: value.into(),
+                })
                 .collect(),
             ..Default::default()
         }
@@ -186,8 +230,15 @@ impl Cluster {
     /// Registers an entry, which must succeed; returns its id.
     pub fn register_entry(&self, entry: types::Entry) -> String {
         self.block_on(async {
-            let request = BatchCreateEntryRequest { entries: vec![entry], output_mask: None };
-            let answer = EntryClient::new(self.channel().await).batch_create_entry(request).await.unwrap().into_inner();
+            let request = BatchCreateEntryRequest {
+                entries: vec![entry],
+                output_mask: None,
+            };
+            let answer = EntryClient::new(self.channel().await)
+                .batch_create_entry(request)
+                .await
+                .unwrap()
+                .into_inner();
             let result = answer.results.into_iter().next().unwrap();
             assert_eq!(result.status.unwrap().code, 0, "registering failed");
             result.entry.unwrap().id
@@ -198,8 +249,16 @@ impl Cluster {
     pub fn unregister(&self, id: &str) {
         self.block_on(async {
             let request = BatchDeleteEntryRequest { ids: vec![id.into()] };
-            let answer = EntryClient::new(self.channel().await).batch_delete_entry(request).await.unwrap().into_inner();
-            assert_eq!(answer.results[0].status.as_ref().unwrap().code, 0, "deleting failed");
+            let answer = EntryClient::new(self.channel().await)
+                .batch_delete_entry(request)
+                .await
+                .unwrap()
+                .into_inner();
+            assert_eq!(
+                answer.results[0].status.as_ref().unwrap().code,
+                0,
+                "deleting failed"
+            );
         });
     }
 
@@ -207,7 +266,11 @@ impl Cluster {
     pub fn bundle(&self) -> types::Bundle {
         self.block_on(async {
             let request = GetBundleRequest { output_mask: None };
-            BundleClient::new(self.channel().await).get_bundle(request).await.unwrap().into_inner()
+            BundleClient::new(self.channel().await)
+                .get_bundle(request)
+                .await
+                .unwrap()
+                .into_inner()
         })
     }
 
@@ -224,7 +287,10 @@ impl Cluster {
     }
 
     /// Starts a future on the story's own runtime.
-    pub fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
         self.runtime.spawn(future)
     }
 
@@ -250,18 +316,32 @@ impl Cluster {
         let workloads = self.path().join("workload");
         fs::create_dir_all(&workloads).unwrap();
         fs::set_permissions(&workloads, fs::Permissions::from_mode(0o755)).unwrap();
-        let mut text = format!("data_dir = \"{dir}/agent/data\"\nworkload_socket = \"{dir}/workload/api.sock\"\n");
+        let mut text =
+            format!("data_dir = \"{dir}/agent/data\"\nworkload_socket = \"{dir}/workload/api.sock\"\n");
         writeln!(text, "admin_socket = \"{dir}/agent/admin.sock\"").unwrap();
         text += settings.agent;
         let config = self.path().join("agent.toml");
         fs::write(&config, text).unwrap();
 
         let bundle = self.path().join("bundle.pem");
-        let pem = self.bundle().x509_authorities.iter().map(|authority| pem(&authority.asn1)).collect::<String>();
+        let pem = self
+            .bundle()
+            .x509_authorities
+            .iter()
+            .map(|authority| pem(&authority.asn1))
+            .collect::<String>();
         fs::write(&bundle, pem).unwrap();
         let token = self.block_on(async {
-            let request = CreateJoinTokenRequest { ttl: 600, ..Default::default() };
-            AgentClient::new(self.channel().await).create_join_token(request).await.unwrap().into_inner().value
+            let request = CreateJoinTokenRequest {
+                ttl: 600,
+                ..Default::default()
+            };
+            AgentClient::new(self.channel().await)
+                .create_join_token(request)
+                .await
+                .unwrap()
+                .into_inner()
+                .value
         });
         let joined = Command::new(binary("muster-agent"))
             .args(["join", "--server", &self.address, "--token", &token, "--bundle"])
@@ -270,7 +350,11 @@ impl Cluster {
             .arg(&config)
             .output()
             .unwrap();
-        assert!(joined.status.success(), "joining: {}", String::from_utf8_lossy(&joined.stderr));
+        assert!(
+            joined.status.success(),
+            "joining: {}",
+            String::from_utf8_lossy(&joined.stderr)
+        );
         self.node = format!("spiffe://{TRUST_DOMAIN}/spire/agent/join_token/{token}");
     }
 }
@@ -278,6 +362,10 @@ impl Cluster {
 fn pem(der: &[u8]) -> String {
     use base64::Engine as _;
     let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line) + "\n").collect::<String>();
+    let lines = text
+        .as_bytes()
+        .chunks(64)
+        .map(|line| String::from_utf8_lossy(line) + "\n")
+        .collect::<String>();
     format!("-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
 }

@@ -4,8 +4,15 @@
 //! installed as an operator would: configuration files, a join token, a pinned bundle. A story watches for what it
 //! waits for; it never sleeps. Begin at [`Cluster::start`].
 
-#![expect(clippy::disallowed_methods, reason = "tests read the environment that tests/run set")]
-#![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a story that can't go on says so by a panic")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests read the environment that tests/run set"
+)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a story that can't go on says so by a panic"
+)]
 
 mod binaries;
 mod cluster;
@@ -16,5 +23,13 @@ mod workload;
 pub use binaries::{binary, client, root};
 pub use cluster::{Cluster, Settings, TRUST_DOMAIN};
 pub use peer::{Identity, join, tcp_channel, tcp_channel_trusting};
-pub use process::{PATIENCE, Process, as_user};
+pub use process::{PATIENCE, Process, as_user, until};
+
+/// How many rounds a fault story runs: `MUSTER_ROUNDS` for a soak, else its short form.
+pub fn rounds(short: u64) -> u64 {
+    std::env::var("MUSTER_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(short)
+}
 pub use workload::Workload;

@@ -13,8 +13,8 @@ use muster_proto::{
     spire::{
         server::{
             agent::{
-                AgentX509svidParams, AttestAgentRequest, CreateJoinTokenRequest,
-                agent_client::AgentClient, attest_agent_request, attest_agent_response,
+                AgentX509svidParams, AttestAgentRequest, CreateJoinTokenRequest, agent_client::AgentClient,
+                attest_agent_request, attest_agent_response,
             },
             bundle::{GetBundleRequest, bundle_client::BundleClient},
             svid::{MintX509svidRequest, svid_client::SvidClient},
@@ -49,8 +49,15 @@ impl Identity {
         let key = Self::key();
         let csr = create_csr(&*key, Some(&id.parse().expect("a SPIFFE ID"))).expect("a request");
         let request = MintX509svidRequest { csr, ttl: seconds };
-        let answer = SvidClient::new(cluster.channel().await).mint_x509svid(request).await.unwrap().into_inner();
-        Self { svid: parse(answer.svid.unwrap()), key }
+        let answer = SvidClient::new(cluster.channel().await)
+            .mint_x509svid(request)
+            .await
+            .unwrap()
+            .into_inner();
+        Self {
+            svid: parse(answer.svid.unwrap()),
+            key,
+        }
     }
 
     /// A node that joined by a token of its own.
@@ -66,20 +73,37 @@ impl Identity {
 impl Cluster {
     /// A new join token.
     pub async fn token(&self) -> String {
-        let request = CreateJoinTokenRequest { ttl: 600, ..Default::default() };
-        AgentClient::new(self.channel().await).create_join_token(request).await.unwrap().into_inner().value
+        let request = CreateJoinTokenRequest {
+            ttl: 600,
+            ..Default::default()
+        };
+        AgentClient::new(self.channel().await)
+            .create_join_token(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .value
     }
 }
 
 /// Redeems a join token for `key`, as a node does that has nothing else yet.
 pub async fn join(channel: Channel, token: &str, key: &dyn Signer) -> Result<X509Svid, Status> {
     let params = attest_agent_request::Params {
-        data: Some(types::AttestationData { r#type: "join_token".into(), payload: token.into() }),
-        params: Some(AgentX509svidParams { csr: create_csr(key, None).expect("a request") }),
+        data: Some(types::AttestationData {
+            r#type: "join_token".into(),
+            payload: token.into(),
+        }),
+        params: Some(AgentX509svidParams {
+            csr: create_csr(key, None).expect("a request"),
+        }),
     };
-    let request = AttestAgentRequest { step: Some(attest_agent_request::Step::Params(params)) };
-    let mut answers =
-        AgentClient::new(channel).attest_agent(tokio_stream::iter([request])).await?.into_inner();
+    let request = AttestAgentRequest {
+        step: Some(attest_agent_request::Step::Params(params)),
+    };
+    let mut answers = AgentClient::new(channel)
+        .attest_agent(tokio_stream::iter([request]))
+        .await?
+        .into_inner();
     match answers.message().await?.and_then(|answer| answer.step) {
         Some(attest_agent_response::Step::Result(result)) => Ok(parse(result.svid.unwrap())),
         other => panic!("neither an SVID nor a refusal: {other:?}"),
@@ -89,9 +113,15 @@ pub async fn join(channel: Channel, token: &str, key: &dyn Signer) -> Result<X50
 /// A connection to the server's TCP door, which must prove that it is the server, by somebody or by nobody.
 pub async fn tcp_channel(cluster: &Cluster, identity: Option<&Identity>) -> Channel {
     let request = GetBundleRequest { output_mask: None };
-    let bundle = BundleClient::new(cluster.channel().await).get_bundle(request).await.unwrap().into_inner();
+    let bundle = BundleClient::new(cluster.channel().await)
+        .get_bundle(request)
+        .await
+        .unwrap()
+        .into_inner();
     let bundle = convert::bundle(&bundle).expect("the server's bundle");
-    tcp_channel_trusting(cluster.tcp_address(), bundle, identity).await.expect("a connection")
+    tcp_channel_trusting(cluster.tcp_address(), bundle, identity)
+        .await
+        .expect("a connection")
 }
 
 /// The same with a bundle of the caller's choice.
@@ -113,13 +143,20 @@ pub async fn tcp_channel_trusting(
             let connector = tokio_rustls::TlsConnector::from(config.clone());
             async move {
                 let tcp = tokio::net::TcpStream::connect(address).await?;
-                connector.connect(address.ip().into(), tcp).await.map(TokioIo::new)
+                connector
+                    .connect(address.ip().into(), tcp)
+                    .await
+                    .map(TokioIo::new)
             }
         }))
         .await
 }
 
 fn parse(wire: types::X509svid) -> X509Svid {
-    let chain = wire.cert_chain.into_iter().map(|der| CertificateDer::from(der.to_vec())).collect();
+    let chain = wire
+        .cert_chain
+        .into_iter()
+        .map(|der| CertificateDer::from(der.to_vec()))
+        .collect();
     X509Svid::parse(chain).expect("an X.509-SVID")
 }

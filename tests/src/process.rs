@@ -4,7 +4,7 @@ use std::{
     os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -43,10 +43,14 @@ impl Process {
             .spawn()
             .unwrap_or_else(|error| panic!("starting {name} ({command:?}): {error}"));
         let output = Arc::new(Output::default());
-        output.said.lock().unwrap().open = 2;
+        output.said.lock().unwrap_or_else(PoisonError::into_inner).open = 2;
         listen(child.stdout.take().expect("piped above"), output.clone());
         listen(child.stderr.take().expect("piped above"), output.clone());
-        Self { name: name.into(), child, output }
+        Self {
+            name: name.into(),
+            child,
+            output,
+        }
     }
 
     /// The process id.
@@ -81,12 +85,18 @@ impl Process {
 
     /// Everything it said so far.
     pub fn said(&self) -> String {
-        self.output.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).lines.join("\n")
+        self.output
+            .said
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .lines
+            .join("\n")
     }
 
     /// Sends a signal.
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).expect("our own child, not waited for yet");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal)
+            .expect("our own child, not waited for yet");
     }
 
     /// kill -9, and waits for the end.
@@ -118,13 +128,18 @@ impl Process {
     }
 
     fn wait_until<T>(&self, what: &str, end: Instant, mut found: impl FnMut(&mut Said) -> Option<T>) -> T {
-        let mut said = self.output.said.lock().unwrap();
+        let mut said = self.output.said.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(found) = found(&mut said) {
                 return found;
             }
             let left = end.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero() && said.open > 0, "{}: waited in vain for {what}; it said:\n{}", self.name, said.lines.join("\n"));
+            assert!(
+                !left.is_zero() && said.open > 0,
+                "{}: waited in vain for {what}; it said:\n{}",
+                self.name,
+                said.lines.join("\n")
+            );
             said = self.output.grew.wait_timeout(said, left).unwrap().0;
         }
     }
@@ -140,6 +155,18 @@ impl Drop for Process {
     }
 }
 
+/// Waits for something that can only be looked at, not waited for: a file, a clock.
+///
+/// # Panics
+/// When [`PATIENCE`] runs out first.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// A command that runs as another user, without that user's supplementary groups.
 pub fn as_user(program: &Path, uid: u32) -> Command {
     let mut command = Command::new(program);
@@ -152,14 +179,14 @@ fn listen(from: impl Read + Send + 'static, output: Arc<Output>) {
         for line in BufReader::new(from).split(b'\n') {
             let Ok(line) = line else { break };
             let line = String::from_utf8_lossy(&line).into_owned();
-            let mut said = output.said.lock().unwrap();
+            let mut said = output.said.lock().unwrap_or_else(PoisonError::into_inner);
             if let Ok(event @ Value::Object(_)) = serde_json::from_str(&line) {
                 said.unread.push_back(event);
             }
             said.lines.push(line);
             output.grew.notify_all();
         }
-        output.said.lock().unwrap().open -= 1;
+        output.said.lock().unwrap_or_else(PoisonError::into_inner).open -= 1;
         output.grew.notify_all();
     });
 }

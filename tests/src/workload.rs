@@ -38,19 +38,30 @@ impl Workload {
             Some(uid) => crate::as_user(&program[0], uid),
             None => Command::new(&program[0]),
         };
-        command.args(&program[1..]).args(args).env("SPIFFE_ENDPOINT_SOCKET", cluster.endpoint());
+        command
+            .args(&program[1..])
+            .args(args)
+            .env("SPIFFE_ENDPOINT_SOCKET", cluster.endpoint());
         Process::start(&format!("{self:?} client {args:?}"), &mut command)
     }
 
     /// What the entry of this client must ask for to mean its executable.
     pub fn executable(self) -> Option<PathBuf> {
-        self.program().and_then(|program| std::fs::canonicalize(&program[0]).ok())
+        self.program()
+            .and_then(|program| std::fs::canonicalize(&program[0]).ok())
     }
 
     fn program(self) -> Option<Vec<PathBuf>> {
         match self {
             Self::Go => client("go-client").map(|path| vec![path]),
-            Self::Python => client("python/bin/python").map(|path| vec![path, "-W".into(), "ignore".into(), crate::root().join("tests/clients/python/client.py")]),
+            Self::Python => client("python/bin/python").map(|path| {
+                vec![
+                    path,
+                    "-W".into(),
+                    "ignore".into(),
+                    crate::root().join("tests/clients/python/client.py"),
+                ]
+            }),
             Self::Rust => Some(vec![binary("rust-client")]),
         }
     }

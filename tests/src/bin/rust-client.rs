@@ -16,7 +16,9 @@ async fn main() -> ExitCode {
     match run(&args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let code = error.downcast_ref::<WorkloadApiError>().map_or("Unknown", code_of);
+            let code = error
+                .downcast_ref::<WorkloadApiError>()
+                .map_or("Unknown", code_of);
             event("error", json!({ "code": code, "message": format!("{error:#}") }));
             ExitCode::FAILURE
         }
@@ -87,7 +89,10 @@ async fn hammer(rounds: u32) -> anyhow::Result<()> {
             Err(error) => *failures.entry(error.to_string()).or_default() += 1,
         }
     }
-    event("hammered", json!({ "ok": served, "failed": rounds - served, "errors": failures }));
+    event(
+        "hammered",
+        json!({ "ok": served, "failed": rounds - served, "errors": failures }),
+    );
     Ok(())
 }
 
@@ -102,7 +107,8 @@ fn show(update: &X509Context) {
 }
 
 fn describe(svid: &X509Svid) -> Value {
-    let leaf = muster_pki::x509::Certificate::parse(svid.leaf().as_bytes()).expect("the library parsed it before");
+    let leaf =
+        muster_pki::x509::Certificate::parse(svid.leaf().as_bytes()).expect("the library parsed it before");
     json!({
         "id": svid.spiffe_id().to_string(), "hint": svid.hint().unwrap_or(""), "serial": leaf.serial().to_string(),
         "not_before": leaf.validity().not_before.as_secs(), "not_after": leaf.validity().not_after.as_secs(), "chain": svid.cert_chain().len(),
