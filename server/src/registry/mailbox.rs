@@ -132,11 +132,11 @@ impl Mailboxes {
 
 /// The touched entries by where they hang, with the nodes above: a batch under one parent is walked up once.
 fn group(before: &View, after: &View, touched: &Touched) -> Vec<(HashSet<SpiffeId>, Arc<[EntryId]>)> {
-    // An alias asks for its own selectors, so aliases are groups of one.
+    // An alias asks for selectors: one whose selectors changed stood, and stands, above other nodes.
     let mut groups: HashMap<_, (&Registered, Vec<EntryId>)> = HashMap::new();
     for registered in touched.entries.iter().flat_map(|(was, is)| [was, is]).flatten() {
         let (entry, spec) = (&registered.entry, &registered.entry.spec);
-        let alias = (spec.parent_id == *after.server_id()).then_some(&entry.id);
+        let alias = (spec.parent_id == *after.server_id()).then_some(&spec.selectors);
         let (_, ids) = groups
             .entry((&spec.parent_id, alias))
             .or_insert_with(|| (registered, Vec::new()));

@@ -271,6 +271,29 @@ fn aliases_and_chains_lead_to_nodes_and_circles_end() {
     }
 }
 
+#[tokio::test]
+async fn an_alias_that_moves_to_other_selectors_is_told_to_both_sides() {
+    let Running { registry, .. } = start();
+    for node in [node(0, &["k:0"]), node(1, &["k:1"])] {
+        registry.commit(vec![put_node(&node)]).await.unwrap();
+    }
+    let alias = entry("alias", id("/cluster"), id("/spire/server"), &["k:0"]);
+    let below = entry("below", id("/w"), id("/cluster"), &["u:1"]);
+    for entry in [&alias, &below] {
+        registry.commit(entries::create(entry)).await.unwrap();
+    }
+    let mailboxes = [0, 1].map(|number| registry.mailbox(&node_id(number)));
+    let read = registry.view().entry(&alias.id).unwrap().clone();
+    let moved = entry("alias", id("/cluster"), id("/spire/server"), &["k:1"]);
+    registry
+        .commit(entries::update(&read, moved.spec).1)
+        .await
+        .unwrap();
+    for (number, mailbox) in (0..).zip(mailboxes) {
+        assert!(mailbox.take().is_some(), "nobody told node {number}");
+    }
+}
+
 /// One step of a random history over a few names, so that chains, aliases, circles and renames all come about.
 #[derive(Clone, Debug)]
 enum Step {
