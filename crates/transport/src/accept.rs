@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io,
+    os::fd::OwnedFd,
     path::Path,
     pin::Pin,
     task::{Context, Poll},
@@ -39,8 +40,20 @@ pub(crate) struct UnixAcceptor {
 
 impl UnixAcceptor {
     pub(crate) fn bind(path: &Path, mode: u32) -> Result<Self, BindError> {
-        let (bound, listener) = BoundSocket::bind(path, mode)?;
-        let listener = listen(path, listener)?;
+        Self::over(BoundSocket::bind(path, mode)?, mode)
+    }
+
+    /// Accepts on a socket that was passed to us. If its name is removed, that is said and not repaired: a socket of our
+    /// own would stand in the way of the one that the service manager keeps and passes to us again.
+    pub(crate) fn adopt(listener: OwnedFd, path: &Path, mode: u32) -> Result<Self, BindError> {
+        Self::over(BoundSocket::adopt(listener, path, mode)?, mode)
+    }
+
+    fn over(
+        (bound, listener): (BoundSocket, std::os::unix::net::UnixListener),
+        mode: u32,
+    ) -> Result<Self, BindError> {
+        let listener = listen(bound.path(), listener)?;
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
@@ -102,7 +115,9 @@ impl UnixAcceptor {
             self.complaint = None;
             return;
         }
-        let again = BoundSocket::bind(self.path(), self.mode)
+        let again = self
+            .bound
+            .again(self.mode)
             .and_then(|(bound, listener)| Ok((bound, listen(self.path(), listener)?)));
         match again {
             Ok((bound, listener)) => {

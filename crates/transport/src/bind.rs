@@ -4,6 +4,8 @@
 //! change. The socket is made under a temporary name, gets its mode, begins to listen, and is then renamed into place:
 //! at no moment does the name stand for a socket with wrong rights or one that refuses connections.
 
+mod passed;
+
 use std::{
     ffi::OsString,
     io,
@@ -64,6 +66,14 @@ pub enum BindError {
     /// Another process listens.
     #[error("{0} is in use: another process listens on it")]
     InUse(PathBuf),
+    /// A socket that was passed to us is not the one that clients should find.
+    #[error("the socket passed for {path} cannot be used: {reason}")]
+    Unfit {
+        /// Where it should be.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The kernel refused.
     #[error("{action} {path}")]
     Io {
@@ -76,13 +86,21 @@ pub enum BindError {
     },
 }
 
-/// A socket that listens under a name of its own. Dropping it removes the name if it is still ours.
+/// A socket that listens under a name of its own. Dropping it removes the name if we gave it and it still stands.
 #[derive(Debug)]
 pub(crate) struct BoundSocket {
     path: PathBuf,
     directory: OwnedFd,
     name: OsString,
     id: FileId,
+    keeper: Keeper,
+}
+
+/// Who made a socket, and removes its name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Keeper {
+    Us,
+    ServiceManager,
 }
 
 impl BoundSocket {
@@ -156,12 +174,24 @@ impl BoundSocket {
             directory,
             name: name.to_owned(),
             id,
+            keeper: Keeper::Us,
         };
         Ok((bound, UnixListener::from(listener)))
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Another one under the same name, if that is ours to give.
+    pub(crate) fn again(&self, mode: u32) -> Result<(Self, UnixListener), BindError> {
+        match self.keeper {
+            Keeper::Us => Self::bind(&self.path, mode),
+            Keeper::ServiceManager => Err(BindError::Unfit {
+                path: self.path.clone(),
+                reason: "its name has been removed, so nobody finds it: restart the socket unit".to_owned(),
+            }),
+        }
     }
 
     /// Whether clients that look up the path still find this socket.
@@ -172,6 +202,9 @@ impl BoundSocket {
 
 impl Drop for BoundSocket {
     fn drop(&mut self) {
+        if self.keeper != Keeper::Us {
+            return;
+        }
         let ours = fstatat(
             &self.directory,
             self.name.as_os_str(),

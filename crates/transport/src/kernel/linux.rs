@@ -10,7 +10,9 @@ use std::{
     fs::File,
     io::{self, Read},
     mem,
+    ops::Range,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use nix::{
@@ -25,6 +27,7 @@ use nix::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{Credentials, FileId, Kernel, Namespace, PidfdInfo, ProcFile};
+use crate::passed::PassedError;
 
 /// The kernel we run on.
 #[derive(Clone, Copy, Debug)]
@@ -239,6 +242,26 @@ pub(crate) fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd is open as long as it lives, stays the same descriptor, and is never replaced inside AsyncFd.
     unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }
         .map_err(|error| error.into_parts().1)
+}
+
+/// Takes descriptors that were open when this process began. Once: nobody else may come to own them.
+pub(crate) fn inherited(which: Range<i32>) -> Result<Vec<OwnedFd>, PassedError> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if which.is_empty() {
+        return Ok(Vec::new());
+    }
+    if TAKEN.swap(true, Ordering::AcqRel) {
+        return Err(PassedError::Taken);
+    }
+    for fd in which.clone() {
+        // SAFETY: F_SETFD takes integers and touches no memory of ours; it fails if the descriptor is not open.
+        if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+            return Err(PassedError::NotOpen(fd));
+        }
+    }
+    // SAFETY: all are open, as the loop saw, and announced as passed to this very process (LISTEN_PID); `TAKEN` lets
+    // nobody have them a second time.
+    Ok(which.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect())
 }
 
 fn link(which: Namespace) -> &'static CStr {

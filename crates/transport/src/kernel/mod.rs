@@ -10,7 +10,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-pub(crate) use linux::{Linux, receive, watch};
+pub(crate) use linux::{Linux, inherited, receive, watch};
 
 /// A file as the kernel knows it: names and mounts can't change it.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

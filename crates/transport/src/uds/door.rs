@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     path::Path,
     pin::Pin,
     sync::Arc,
@@ -47,15 +47,21 @@ pub struct UdsDoor {
 impl UdsDoor {
     /// Binds `path` with `mode`. Fails rather than stand where another user could take our place.
     pub fn bind(path: &Path, mode: u32, limits: UdsLimits) -> Result<Self, BindError> {
-        Self::bind_with(Arc::new(Linux), path, mode, limits)
+        Self::over(path, limits, || UnixAcceptor::bind(path, mode))
     }
 
-    pub(crate) fn bind_with(
-        kernel: Arc<dyn Kernel>,
+    /// Serves on a `listener` that a service manager bound to `path` with `mode` and keeps while we restart. Fails if
+    /// it is anything else than what [`bind`](Self::bind) would have made there.
+    pub fn adopt(listener: OwnedFd, path: &Path, mode: u32, limits: UdsLimits) -> Result<Self, BindError> {
+        Self::over(path, limits, || UnixAcceptor::adopt(listener, path, mode))
+    }
+
+    fn over(
         path: &Path,
-        mode: u32,
         limits: UdsLimits,
+        acceptor: impl FnOnce() -> Result<UnixAcceptor, BindError>,
     ) -> Result<Self, BindError> {
+        let kernel: Arc<dyn Kernel> = Arc::new(Linux);
         let failed = |action| {
             move |source| BindError::Io {
                 action,
@@ -68,7 +74,7 @@ impl UdsDoor {
         let namespaces = Namespaces::of_this_process(&*kernel)
             .map_err(failed("reading our own namespaces (is /proc ours?) for"))?;
         Ok(Self {
-            acceptor: UnixAcceptor::bind(path, mode)?,
+            acceptor: acceptor()?,
             kernel,
             namespaces: Arc::new(namespaces),
             support,
