@@ -6,10 +6,8 @@ use std::{
     process::{Command, Output},
 };
 
-use muster_tests::{Cluster, Process, Settings, Workload};
+use muster_tests::{Cluster, Process, Settings, Workload, need, need_root};
 use nix::sys::signal::Signal;
-
-use crate::is_root;
 
 struct Docker {
     socket: String,
@@ -19,8 +17,7 @@ struct Docker {
 impl Docker {
     /// A daemon of our own, with everything below `dir`; none where dockerd is not installed.
     fn start(dir: &Path) -> Option<Self> {
-        if !Path::new("/usr/sbin/dockerd").exists() {
-            println!("left out: dockerd is not installed; tests/run installs it");
+        if !need("dockerd", Path::new("/usr/sbin/dockerd").exists()) {
             return None;
         }
         let at = |name: &str| dir.join(name).display().to_string();
@@ -85,7 +82,7 @@ impl Drop for Docker {
 
 #[test]
 fn host_a_container_gets_the_identity_of_that_container() {
-    if !is_root() || !Workload::Go.is_here() {
+    if !need_root() || !Workload::Go.is_here() {
         return;
     }
     let cluster = Cluster::start(&Settings::default());

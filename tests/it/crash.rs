@@ -14,10 +14,8 @@ use muster_proto::spire::{
     server::entry::{BatchCreateEntryRequest, ListEntriesRequest, entry_client::EntryClient},
     types,
 };
-use muster_tests::{Cluster, Settings};
+use muster_tests::{Cluster, Settings, need, need_root};
 use nix::sys::signal::Signal;
-
-use crate::is_root;
 
 /// More in a soak (`MUSTER_ROUNDS`).
 const ROUNDS: u64 = 50;
@@ -32,7 +30,7 @@ fn a_killed_server_keeps_every_acknowledged_entry() {
 
 #[test]
 fn host_a_power_cut_under_the_store_keeps_every_acknowledged_entry() {
-    if !is_root() || !Disk::is_possible() {
+    if !need_root() || !Disk::is_possible() {
         return;
     }
     let mut cluster = Cluster::start(&Settings {
@@ -140,10 +138,7 @@ struct Disk {
 impl Disk {
     fn is_possible() -> bool {
         let possible = Path::new("/dev/loop-control").exists() && Path::new("/sbin/mkfs.ext4").exists();
-        if !possible {
-            println!("left out: needs loop devices and mkfs.ext4");
-        }
-        possible
+        need("loop devices and mkfs.ext4", possible)
     }
 
     /// Makes it in the folder of a story, before the server's first start.

@@ -8,9 +8,7 @@ use std::{
     process::Command,
 };
 
-use muster_tests::{Cluster, Process, Settings, as_user, binary};
-
-use crate::is_root;
+use muster_tests::{Cluster, Process, Settings, as_user, binary, need_root};
 
 /// A copy of the Rust client where every user can run it; `more` makes it another binary with the same behaviour.
 fn staged(cluster: &Cluster, name: &str, more: &[u8]) -> PathBuf {
@@ -53,7 +51,7 @@ fn fetch(cluster: &Cluster, mut command: Command) -> Result<Vec<String>, String>
 
 #[test]
 fn host_each_user_gets_its_own_identity_and_others_nothing() {
-    if !is_root() {
+    if !need_root() {
         return;
     }
     let cluster = Cluster::start(&Settings::default());

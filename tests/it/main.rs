@@ -9,18 +9,10 @@ mod clients;
 mod containers;
 mod crash;
 mod doors;
+mod harness;
 mod identity;
 mod joining;
 mod outage;
 mod roles;
 mod rotation;
 mod tls;
-
-/// Whether the story can be told here; says so on standard output when it can't.
-fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        println!("left out: needs root");
-    }
-    root
-}

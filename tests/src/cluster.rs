@@ -1,5 +1,7 @@
+mod install;
+mod registration;
+
 use std::{
-    fmt::Write as _,
     fs,
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
@@ -7,19 +9,10 @@ use std::{
     process::{Command, Output},
 };
 
-use hyper_util::rt::TokioIo;
-use muster_proto::spire::{
-    server::{
-        agent::{CreateJoinTokenRequest, agent_client::AgentClient},
-        bundle::{GetBundleRequest, bundle_client::BundleClient},
-        entry::{BatchCreateEntryRequest, BatchDeleteEntryRequest, entry_client::EntryClient},
-    },
-    types,
-};
 use tempfile::TempDir;
-use tonic::transport::{Channel, Endpoint};
 
-use crate::{Process, binary};
+pub use self::registration::unix_channel;
+use crate::{Process, Turn, binary};
 
 /// The trust domain of every story.
 pub const TRUST_DOMAIN: &str = "example.org";
@@ -43,6 +36,8 @@ pub struct Cluster {
     node: String,
     runtime: tokio::runtime::Runtime,
     dir: TempDir,
+    // The last of all: the daemons above have ended when it is given back.
+    _turn: Turn,
 }
 
 impl Cluster {
@@ -56,6 +51,7 @@ impl Cluster {
 
     /// Starts a server alone, for stories that play the nodes themselves.
     pub fn start_server_only(settings: &Settings) -> Self {
+        let turn = Turn::beside_others();
         let dir = tempfile::Builder::new()
             .prefix("muster-story-")
             .tempdir()
@@ -75,6 +71,7 @@ impl Cluster {
             node,
             runtime,
             dir,
+            _turn: turn,
         };
         cluster.write_server_config(settings);
         if let Some(before) = settings.before {
@@ -104,6 +101,11 @@ impl Cluster {
     /// The server's admin socket.
     pub fn server_socket(&self) -> PathBuf {
         self.path().join("server/admin.sock")
+    }
+
+    /// The node agent's admin socket.
+    pub fn agent_socket(&self) -> PathBuf {
+        self.path().join("agent/admin.sock")
     }
 
     /// Where the server's TCP door is.
@@ -168,11 +170,19 @@ impl Cluster {
 
     /// Starts the node agent on its present configuration and waits until it is ready.
     pub fn start_agent(&mut self) {
-        let mut command = Command::new(binary("muster-agent"));
-        command
-            .args(["run", "--config"])
-            .arg(self.path().join("agent.toml"));
-        let agent = Process::start("muster-agent", &mut command);
+        self.start_agent_in(&[]);
+    }
+
+    /// The same in surroundings that `wrapper` makes: a program with its arguments, which then becomes what follows them
+    /// (`unshare`, `setpriv`, `strace`).
+    pub fn start_agent_in(&mut self, wrapper: &[&str]) {
+        let mut words = wrapper
+            .iter()
+            .map(PathBuf::from)
+            .chain([binary("muster-agent"), "run".into(), "--config".into()])
+            .chain([self.path().join("agent.toml")]);
+        let mut command = Command::new(words.next().expect("at least the agent"));
+        let agent = Process::start("muster-agent", command.args(words));
         agent.line("its readiness", |line| line.ends_with(": ready"));
         self.agent = Some(agent);
     }
@@ -182,7 +192,7 @@ impl Cluster {
         Command::new(binary("muster"))
             .args(args)
             .env("MUSTER_SERVER_SOCKET", self.server_socket())
-            .env("MUSTER_AGENT_SOCKET", self.path().join("agent/admin.sock"))
+            .env("MUSTER_AGENT_SOCKET", self.agent_socket())
             .env("SPIFFE_ENDPOINT_SOCKET", self.endpoint())
             .output()
             .unwrap()
@@ -199,93 +209,6 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Registers `path` for callers of which all `selectors` hold; returns the entry's id.
-    pub fn register(&self, path: &str, selectors: &[&str]) -> String {
-        self.register_entry(self.entry(path, selectors))
-    }
-
-    /// An entry below this node, for a story that wants to add to it before [`Cluster::register_entry`].
-    pub fn entry(&self, path: &str, selectors: &[&str]) -> types::Entry {
-        let member = |path: &str| types::Spiffeid {
-            trust_domain: TRUST_DOMAIN.into(),
-            path: path.into(),
-        };
-        types::Entry {
-            spiffe_id: Some(member(path)),
-            parent_id: Some(member(
-                self.node.strip_prefix("spiffe://example.org").unwrap_or_default(),
-            )),
-            selectors: selectors
-                .iter()
-                .map(|selector| selector.split_once(':').expect("type:value"))
-                .map(|(kind, value)| types::Selector {
-                    r#type: kind.into(),
-                    value: value.into(),
-                })
-                .collect(),
-            ..Default::default()
-        }
-    }
-
-    /// Registers an entry, which must succeed; returns its id.
-    pub fn register_entry(&self, entry: types::Entry) -> String {
-        self.block_on(async {
-            let request = BatchCreateEntryRequest {
-                entries: vec![entry],
-                output_mask: None,
-            };
-            let answer = EntryClient::new(self.channel().await)
-                .batch_create_entry(request)
-                .await
-                .unwrap()
-                .into_inner();
-            let result = answer.results.into_iter().next().unwrap();
-            assert_eq!(result.status.unwrap().code, 0, "registering failed");
-            result.entry.unwrap().id
-        })
-    }
-
-    /// Deletes an entry, which must be there.
-    pub fn unregister(&self, id: &str) {
-        self.block_on(async {
-            let request = BatchDeleteEntryRequest { ids: vec![id.into()] };
-            let answer = EntryClient::new(self.channel().await)
-                .batch_delete_entry(request)
-                .await
-                .unwrap()
-                .into_inner();
-            assert_eq!(
-                answer.results[0].status.as_ref().unwrap().code,
-                0,
-                "deleting failed"
-            );
-        });
-    }
-
-    /// The server's bundle.
-    pub fn bundle(&self) -> types::Bundle {
-        self.block_on(async {
-            let request = GetBundleRequest { output_mask: None };
-            BundleClient::new(self.channel().await)
-                .get_bundle(request)
-                .await
-                .unwrap()
-                .into_inner()
-        })
-    }
-
-    /// A connection to the server's admin socket.
-    pub async fn channel(&self) -> Channel {
-        let path = self.server_socket();
-        Endpoint::from_static("http://localhost")
-            .connect_with_connector(tower::service_fn(move |_| {
-                let path = path.clone();
-                async move { Ok::<_, std::io::Error>(TokioIo::new(tokio::net::UnixStream::connect(path).await?)) }
-            }))
-            .await
-            .unwrap()
-    }
-
     /// Starts a future on the story's own runtime.
     pub fn spawn<T: Send + 'static>(
         &self,
@@ -298,74 +221,4 @@ impl Cluster {
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
     }
-
-    fn write_server_config(&self, settings: &Settings) {
-        let dir = self.path().display();
-        let mut text = format!("trust_domain = \"{TRUST_DOMAIN}\"\ndata_dir = \"{dir}/server/data\"\n");
-        writeln!(text, "listen = \"{}\"", self.address).unwrap();
-        writeln!(text, "admin_socket = \"{dir}/server/admin.sock\"").unwrap();
-        text += settings.server;
-        fs::create_dir_all(self.path().join("server")).unwrap();
-        fs::write(self.path().join("server.toml"), text).unwrap();
-    }
-
-    /// As an operator does it: a token from the server, its bundle carried over by hand, `muster-agent join`.
-    fn join(&mut self, settings: &Settings) {
-        let dir = self.path().display().to_string();
-        fs::create_dir_all(self.path().join("agent")).unwrap();
-        let workloads = self.path().join("workload");
-        fs::create_dir_all(&workloads).unwrap();
-        fs::set_permissions(&workloads, fs::Permissions::from_mode(0o755)).unwrap();
-        let mut text =
-            format!("data_dir = \"{dir}/agent/data\"\nworkload_socket = \"{dir}/workload/api.sock\"\n");
-        writeln!(text, "admin_socket = \"{dir}/agent/admin.sock\"").unwrap();
-        text += settings.agent;
-        let config = self.path().join("agent.toml");
-        fs::write(&config, text).unwrap();
-
-        let bundle = self.path().join("bundle.pem");
-        let pem = self
-            .bundle()
-            .x509_authorities
-            .iter()
-            .map(|authority| pem(&authority.asn1))
-            .collect::<String>();
-        fs::write(&bundle, pem).unwrap();
-        let token = self.block_on(async {
-            let request = CreateJoinTokenRequest {
-                ttl: 600,
-                ..Default::default()
-            };
-            AgentClient::new(self.channel().await)
-                .create_join_token(request)
-                .await
-                .unwrap()
-                .into_inner()
-                .value
-        });
-        let joined = Command::new(binary("muster-agent"))
-            .args(["join", "--server", &self.address, "--token", &token, "--bundle"])
-            .arg(&bundle)
-            .arg("--config")
-            .arg(&config)
-            .output()
-            .unwrap();
-        assert!(
-            joined.status.success(),
-            "joining: {}",
-            String::from_utf8_lossy(&joined.stderr)
-        );
-        self.node = format!("spiffe://{TRUST_DOMAIN}/spire/agent/join_token/{token}");
-    }
-}
-
-fn pem(der: &[u8]) -> String {
-    use base64::Engine as _;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines = text
-        .as_bytes()
-        .chunks(64)
-        .map(|line| String::from_utf8_lossy(line) + "\n")
-        .collect::<String>();
-    format!("-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
 }

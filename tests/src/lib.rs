@@ -16,14 +16,19 @@
 
 mod binaries;
 mod cluster;
+mod need;
 mod peer;
 mod process;
+mod turn;
 mod workload;
 
 pub use binaries::{binary, client, root};
-pub use cluster::{Cluster, Settings, TRUST_DOMAIN};
+pub use cluster::{Cluster, Settings, TRUST_DOMAIN, unix_channel};
+pub use need::{need, need_programs, need_root};
 pub use peer::{Identity, join, tcp_channel, tcp_channel_trusting};
 pub use process::{PATIENCE, Process, as_user, until};
+pub use turn::Turn;
+pub use workload::Workload;
 
 /// How many rounds a fault story runs: `MUSTER_ROUNDS` for a soak, else its short form.
 pub fn rounds(short: u64) -> u64 {
@@ -32,4 +37,3 @@ pub fn rounds(short: u64) -> u64 {
         .and_then(|text| text.parse().ok())
         .unwrap_or(short)
 }
-pub use workload::Workload;

@@ -1,6 +1,6 @@
 use std::{
     collections::VecDeque,
-    io::{BufRead as _, BufReader, Read},
+    io::{self, BufRead as _, BufReader, Read},
     os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
@@ -36,12 +36,12 @@ struct Said {
 impl Process {
     /// Starts `command`; `name` is what failures call it.
     pub fn start(name: &str, command: &mut Command) -> Self {
-        let mut child = command
+        command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("starting {name} ({command:?}): {error}"));
+            .stderr(Stdio::piped());
+        let mut child =
+            spawn(command).unwrap_or_else(|error| panic!("starting {name} ({command:?}): {error}"));
         let output = Arc::new(Output::default());
         output.said.lock().unwrap_or_else(PoisonError::into_inner).open = 2;
         listen(child.stdout.take().expect("piped above"), output.clone());
@@ -151,6 +151,20 @@ impl Drop for Process {
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("--- {} said:\n{}", self.name, self.said());
+        }
+    }
+}
+
+/// Spawns, again while the program counts as written to: a story that copies a program and starts it shares this process
+/// with others, and what they fork holds our descriptor for writing until it execs.
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            spawned => return spawned,
         }
     }
 }

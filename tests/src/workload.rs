@@ -19,11 +19,10 @@ impl Workload {
 
     /// Whether it is installed here; says so on standard output when it is not.
     pub fn is_here(self) -> bool {
-        let here = self.program().is_some();
-        if !here {
-            println!("left out: the {self:?} client is not installed; tests/run installs it");
-        }
-        here
+        crate::need(
+            &format!("the {self:?} client, which tests/run installs"),
+            self.program().is_some(),
+        )
     }
 
     /// Starts it as the user who runs the tests.

@@ -2,8 +2,7 @@
 
 use std::{fs, os::unix::process::CommandExt, time::Instant};
 
-use muster_tests::{Cluster, PATIENCE, Process, Settings};
-use nix::unistd::Uid;
+use muster_tests::{Cluster, PATIENCE, Process, Settings, need_root};
 
 use super::{attack, command, earns};
 
@@ -90,8 +89,7 @@ fn callers_that_never_read_hold_nobody_up() {
 
 #[test]
 fn host_one_user_with_twenty_thousand_connections_holds_up_only_itself() {
-    if !Uid::effective().is_root() {
-        println!("left out: only root starts processes of another user");
+    if !need_root() {
         return;
     }
     let cluster = cluster();

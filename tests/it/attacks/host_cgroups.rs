@@ -6,8 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use muster_tests::{Cluster, Process, Settings};
-use nix::unistd::Uid;
+use muster_tests::{Cluster, Process, Settings, need, need_root};
 
 use super::{command, earns, won};
 
@@ -16,18 +15,15 @@ const USER: u32 = 1000;
 
 #[test]
 fn host_a_group_that_a_user_named_like_a_container_is_none() {
-    if !Uid::effective().is_root() {
-        println!("left out: only root delegates control groups");
+    if !need_root() {
         return;
     }
-    let Some(root) = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+    let root = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
         .into_iter()
         .map(Path::new)
-        .find(|root| root.join("cgroup.procs").exists())
-    else {
-        println!("left out: no unified hierarchy here");
-        return;
-    };
+        .find(|root| root.join("cgroup.procs").exists());
+    need("a unified hierarchy of control groups", root.is_some());
+    let Some(root) = root else { return };
     let cluster = Cluster::start(&Settings::default());
     cluster.register("/container", &[&format!("container:id:{CONTAINER}")]);
     cluster.register("/user", &[&format!("unix:uid:{USER}")]);

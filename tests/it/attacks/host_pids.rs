@@ -2,15 +2,14 @@
 
 use std::process::{Child, Command};
 
-use muster_tests::{Cluster, Settings};
-use nix::{sys::signal::Signal, unistd::Uid};
+use muster_tests::{Cluster, Settings, need_root};
+use nix::sys::signal::Signal;
 
 use super::{ROUNDS, command, sleep_program};
 
 #[test]
 fn host_a_process_that_takes_over_a_pid_gets_its_caller_nothing() {
-    if !Uid::effective().is_root() {
-        println!("left out: only root chooses pids");
+    if !need_root() {
         return;
     }
     let cluster = Cluster::start(&Settings::default());
