@@ -276,7 +276,8 @@ impl Bound {
             ..
         } = self;
         let own = tasks.stop();
-        info!(workload = %self.workload_door.path().display(), admin = %self.admin_door.path().display(), spiffe_id = %self.id, "listening");
+        let http = self.http.as_ref().map(|door| door.address().to_string());
+        info!(workload = %self.workload_door.path().display(), admin = %self.admin_door.path().display(), http, spiffe_id = %self.id, "listening");
         tasks.spawn("server", self.link.run(own.clone()));
         tasks.spawn("kept SVIDs", write_behind(self.handle, self.svids, own.clone()));
         tasks.spawn(
