@@ -8,7 +8,7 @@
 //! - [`SigningPool`]: bounded threads for work that blocks or costs CPU; a full queue is the daemon's admission control.
 //! - [`config`]: TOML straight into domain types, every mistake reported at once.
 //! - [`logging`], [`metrics`], [`http`], [`reference`](mod@reference): what is seen from outside.
-//! - [`process`]: what only a `main` may do to the process (core dumps, umask, signals, systemd).
+//! - [`process`], [`program`]: what only a `main` may do (core dumps, umask, signals, exit codes); [`systemd`]: readiness, watchdog, reload.
 //!
 //! The crate trusts nothing that it is given as text: values on their way into a log line are escaped and capped, values from a
 //! configuration file are parsed or refused. It never ends the process by itself; it returns an error and lets `main` decide.
@@ -18,7 +18,9 @@ pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod process;
+pub mod program;
 pub mod reference;
+pub mod systemd;
 
 mod backoff;
 mod clock;
