@@ -30,7 +30,7 @@ impl Supervised for Fake {
     async fn pulse(&self) {
         if self.stuck.load(Ordering::SeqCst) {
             self.caught.notify_one();
-            std::future::pending().await;
+            std::future::pending::<()>().await;
         }
     }
 }
