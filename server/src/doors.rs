@@ -95,7 +95,9 @@ impl Doors {
             .layer(layer.clone())
             .add_routes(local(context))
             .serve_with_incoming_shutdown(self.admin, stop.ordered_owned());
-        let tcp = h2_limits(Server::builder())
+        let tcp = self
+            .tcp
+            .h2_limits(Server::builder())
             .layer(layer)
             .add_routes(remote(context))
             .serve_with_incoming_shutdown(self.tcp, stop.ordered_owned());

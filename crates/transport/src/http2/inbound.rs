@@ -58,6 +58,7 @@ pub enum FrameError {
 /// Follows what one peer sends over any splitting.
 #[derive(Debug, Default)]
 pub struct Inbound {
+    authority: Authority,
     preface: usize,
     frames: FrameTracker,
     /// How much of the current frame's payload has passed.
@@ -66,6 +67,16 @@ pub struct Inbound {
     block: Block,
     answer: [u8; 8],
     pub(crate) budget: Budget,
+}
+
+/// What is done about `:authority`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Authority {
+    /// Clients of Unix sockets send what is none, so it is overwritten.
+    #[default]
+    Repaired,
+    /// Clients of TCP send one.
+    Kept,
 }
 
 /// The header block under way.
@@ -78,6 +89,13 @@ struct Block {
 }
 
 impl Inbound {
+    pub(crate) fn new(authority: Authority) -> Self {
+        Self {
+            authority,
+            ..Self::default()
+        }
+    }
+
     /// Reads the next bytes and repairs them. Answers whether the PING with the payload `expected` was answered in them.
     pub fn feed(&mut self, mut bytes: &mut [u8], expected: Option<[u8; 8]>) -> Result<bool, FrameError> {
         if self.preface < PREFACE.len() {
@@ -184,7 +202,9 @@ impl Inbound {
                 if self.block.size > BLOCK {
                     return Err(FrameError::BlockTooLarge);
                 }
-                self.block.filter.feed(part).map_err(|_| FrameError::Hpack)?;
+                if self.authority == Authority::Repaired {
+                    self.block.filter.feed(part).map_err(|_| FrameError::Hpack)?;
+                }
             }
             PING if header.length == 8 => self.answer[from as usize..to as usize].copy_from_slice(bytes),
             _ => {}

@@ -8,6 +8,7 @@ mod outbound;
 
 use std::time::Duration;
 
+pub(crate) use inbound::Authority;
 pub use inbound::{FrameError, Inbound};
 pub(crate) use outbound::{Outbound, PING_LENGTH, ping_frame};
 

@@ -5,66 +5,129 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::OwnedSemaphorePermit,
-    time::Sleep,
+    time::{Sleep, sleep},
 };
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use crate::cut::Cut;
-
-/// Who is at the other end of a [`TlsConn`].
-#[derive(Clone, Debug)]
-pub struct TlsPeer {
-    /// Where it connected from.
-    pub address: SocketAddr,
-    /// The chain that it presented and that the configuration's verifier accepted, leaf first; empty if it gave none.
-    pub certificates: Arc<[CertificateDer<'static>]>,
-}
+use super::{
+    admission::{Full, Ticket},
+    limits::TlsLimits,
+    peer::TlsPeer,
+};
+use crate::{
+    cut::{Cut, Cutter},
+    http2::{Authority, Inbound, Outbound},
+};
 
 /// An accepted connection of a [`TlsDoor`](crate::TlsDoor), with [`TlsPeer`] as its connection info.
+///
+/// It ends with its peer's certificate, or soon if there is none; when its frames break the bounds; and when the door
+/// is cut.
 pub struct TlsConn {
     stream: TlsStream<TcpStream>,
     peer: TlsPeer,
-    /// Until the first byte after the handshake.
-    deadline: Option<Pin<Box<Sleep>>>,
+    inbound: Inbound,
+    outbound: Outbound,
+    /// Until the peer has said that it speaks HTTP/2.
+    preface: Option<Pin<Box<Sleep>>>,
+    /// Until it may not be used any more.
+    end: Option<Pin<Box<Sleep>>>,
     cut: Cut,
-    _permit: OwnedSemaphorePermit,
+    _ticket: Ticket,
 }
+
+/// What is valid until a second is valid in it (RFC 5280 4.1.2.5). It is also time for those who tell the peer.
+const LAST_SECOND: Duration = Duration::from_secs(1);
 
 impl TlsConn {
     pub(super) fn new(
         stream: TlsStream<TcpStream>,
         address: SocketAddr,
-        first_byte: Duration,
-        cut: Cut,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
+        limits: &TlsLimits,
+        door: &Cutter,
+        ticket: Ticket,
+    ) -> Result<Self, Full> {
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let certificates = certificates
-            .iter()
-            .map(|certificate| certificate.clone().into_owned())
-            .collect();
-        Self {
-            peer: TlsPeer {
-                address,
-                certificates,
-            },
+        let ticket = ticket.shaken(certificates.first())?;
+        let connection = door.child();
+        let cut = connection.watch();
+        let peer = TlsPeer::new(address, certificates, connection);
+        let life = if certificates.is_empty() {
+            Some(limits.anonymous_life)
+        } else {
+            peer.valid_for().map(|valid| valid + LAST_SECOND)
+        };
+        Ok(Self {
+            peer,
             stream,
-            deadline: Some(Box::pin(tokio::time::sleep(first_byte))),
+            // Clients of TCP send an `:authority` that is one: what they send is counted and not changed.
+            inbound: Inbound::new(Authority::Kept),
+            outbound: Outbound::default(),
+            preface: Some(Box::pin(sleep(limits.preface))),
+            end: life.map(|life| Box::pin(sleep(life))),
             cut,
-            _permit: permit,
+            _ticket: ticket,
+        })
+    }
+
+    /// Looks at everything that ends a connection without a byte from the peer.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.cut.poll(cx).is_ready() {
+            return Poll::Ready(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the connection was ended from our side",
+            ));
+        }
+        if passed(&mut self.preface, cx) {
+            return Poll::Ready(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "no HTTP/2 preface in time",
+            ));
+        }
+        if passed(&mut self.end, cx) {
+            let reason = if self.peer.certificates.is_empty() {
+                "a caller without a certificate may stay no longer"
+            } else {
+                "the peer's certificate has ended"
+            };
+            return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, reason));
+        }
+        Poll::Pending
+    }
+
+    /// Judges what was received.
+    fn received(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        if let Err(error) = self.inbound.feed(bytes, None) {
+            tracing::warn!(peer = %self.peer.address, reason = %error, "connection closed");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        }
+        if self.inbound.has_begun() {
+            self.preface = None;
+        }
+        Ok(())
+    }
+
+    fn sent(&mut self, parts: &[IoSlice<'_>], mut count: usize) {
+        for part in parts {
+            let here = count.min(part.len());
+            self.outbound.advance(&part[..here], &mut self.inbound.budget);
+            count -= here;
         }
     }
+}
+
+fn passed(deadline: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
+    deadline
+        .as_mut()
+        .is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
 }
 
 impl AsyncRead for TlsConn {
@@ -74,29 +137,20 @@ impl AsyncRead for TlsConn {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.cut.poll(cx).is_ready() {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::ConnectionAborted,
-                "the door is closing",
-            )));
+        if let Poll::Ready(error) = this.poll_end(cx) {
+            return Poll::Ready(Err(error));
         }
-        if let Some(deadline) = &mut this.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "nothing came after the handshake",
-            )));
-        }
+        let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        this.deadline = None;
-        Poll::Ready(Ok(()))
+        Poll::Ready(this.received(&mut buf.filled_mut()[before..]))
     }
 }
 
 impl AsyncWrite for TlsConn {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        self.sent(&[IoSlice::new(buf)], written);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -104,7 +158,9 @@ impl AsyncWrite for TlsConn {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
+        self.sent(bufs, written);
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {

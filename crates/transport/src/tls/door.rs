@@ -12,15 +12,18 @@ use std::{
 use rustls::{ServerConfig, server::Acceptor};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_stream::Stream;
 
-use super::conn::TlsConn;
-use crate::cut::Cutter;
+use super::{
+    admission::{Admission, Full, Ticket},
+    conn::TlsConn,
+    limits::TlsLimits,
+};
+use crate::{cut::Cutter, http2::h2_limits};
 
 /// How long to wait when the kernel has nothing to accept with.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -38,37 +41,13 @@ impl<F: Fn() -> Arc<ServerConfig> + Send + Sync> ServerConfigSource for F {
     }
 }
 
-/// The bounds of a [`TlsDoor`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct TlsLimits {
-    /// Connections in all; past it new ones are closed at once.
-    pub connections: usize,
-    /// Handshakes at a time; past it new ones wait to be accepted. Each costs a signature.
-    pub handshakes: usize,
-    /// How long a handshake may take.
-    pub handshake: Duration,
-    /// How long a client may say nothing after it.
-    pub first_byte: Duration,
-}
-
-impl Default for TlsLimits {
-    fn default() -> Self {
-        Self {
-            connections: 8_192,
-            handshakes: 128,
-            handshake: Duration::from_secs(10),
-            first_byte: Duration::from_secs(10),
-        }
-    }
-}
-
 /// A TCP socket that speaks TLS. As a stream it gives [`TlsConn`]s, and never an error: failed handshakes are logged.
 pub struct TlsDoor {
     listener: TcpListener,
     address: SocketAddr,
     configs: Arc<dyn ServerConfigSource>,
     limits: TlsLimits,
-    connections: Arc<Semaphore>,
+    admission: Arc<Admission>,
     /// Owned here, so that dropping the door ends those under way.
     handshakes: JoinSet<Option<TlsConn>>,
     pause: Option<Pin<Box<Sleep>>>,
@@ -88,7 +67,7 @@ impl TlsDoor {
             listener,
             configs,
             limits,
-            connections: Arc::new(Semaphore::new(limits.connections)),
+            admission: Admission::new(limits),
             handshakes: JoinSet::new(),
             pause: None,
             cutter: Cutter::default(),
@@ -98,6 +77,12 @@ impl TlsDoor {
     /// Where the door is, with its real port.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The settings of the gRPC server behind this door: those of every door, and the age at which a connection is
+    /// asked to make place for a new one.
+    pub fn h2_limits(&self, server: tonic::transport::Server) -> tonic::transport::Server {
+        h2_limits(server).max_connection_age(self.limits.age)
     }
 
     /// Ends the connections when the drain deadline has passed.
@@ -128,9 +113,9 @@ impl TlsDoor {
     }
 
     fn begin(&mut self, socket: TcpStream, address: SocketAddr) {
-        let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
-            tracing::debug!(peer = %address, "connection turned away: the door holds as many as it may");
-            return;
+        let ticket = match self.admission.arrive(address.ip()) {
+            Ok(ticket) => ticket,
+            Err(full) => return turned_away(address, full),
         };
         let handshake = handshake(
             socket,
@@ -138,7 +123,7 @@ impl TlsDoor {
             Arc::clone(&self.configs),
             self.limits,
             self.cutter.clone(),
-            permit,
+            ticket,
         );
         self.handshakes.spawn(handshake);
     }
@@ -150,7 +135,7 @@ async fn handshake(
     configs: Arc<dyn ServerConfigSource>,
     limits: TlsLimits,
     cutter: Cutter,
-    permit: OwnedSemaphorePermit,
+    ticket: Ticket,
 ) -> Option<TlsConn> {
     let shaken = timeout(limits.handshake, async {
         socket.set_nodelay(true)?;
@@ -160,13 +145,9 @@ async fn handshake(
     })
     .await;
     match shaken {
-        Ok(Ok(stream)) => Some(TlsConn::new(
-            stream,
-            address,
-            limits.first_byte,
-            cutter.watch(),
-            permit,
-        )),
+        Ok(Ok(stream)) => TlsConn::new(stream, address, &limits, &cutter, ticket)
+            .inspect_err(|full| turned_away(address, *full))
+            .ok(),
         Ok(Err(error)) => {
             tracing::debug!(peer = %address, %error, "handshake failed");
             None
@@ -176,6 +157,10 @@ async fn handshake(
             None
         }
     }
+}
+
+fn turned_away(peer: SocketAddr, reason: Full) {
+    tracing::debug!(%peer, %reason, "connection turned away");
 }
 
 impl Stream for TlsDoor {

@@ -83,6 +83,26 @@ async fn open(configs: Arc<dyn ServerConfigSource>, limits: TlsLimits) -> TlsDoo
         .unwrap()
 }
 
+/// A frame of HTTP/2 (RFC 9113 4.1) without a stream.
+fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    let mut bytes = vec![0, 0, length, kind, flags, 0, 0, 0, 0];
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// What the server reads until it will read no more.
+async fn read_to_the_end(conn: &mut TlsConn) -> std::io::Error {
+    let mut bytes = [0; 4096];
+    loop {
+        match conn.read(&mut bytes).await {
+            Ok(0) => panic!("the client closed"),
+            Ok(_) => {}
+            Err(error) => return error,
+        }
+    }
+}
+
 /// Both ends of one connection.
 async fn pair(door: &mut TlsDoor, connector: &TlsConnector) -> (TlsConn, TlsStream<TcpStream>) {
     let address = door.local_addr();
@@ -125,7 +145,7 @@ async fn the_next_connection_gets_the_newest_configuration() {
     *current.lock().unwrap() = second.server(&second);
     pair(&mut door, &Own::client(&second, None)).await;
     // And the one that is open lives on.
-    stream.write_all(b"still here").await.unwrap();
+    stream.write_all(b"PRI * HTTP").await.unwrap();
     let mut bytes = [0; 10];
     open_one.read_exact(&mut bytes).await.unwrap();
 }
@@ -169,7 +189,7 @@ async fn a_client_that_says_nothing_after_its_handshake_is_closed_and_a_cut_clos
     let server = Own::new();
     let config = server.server(&server);
     let limits = TlsLimits {
-        first_byte: Duration::from_millis(10),
+        preface: Duration::from_millis(10),
         ..TlsLimits::default()
     };
     let mut door = open(Arc::new(move || Arc::clone(&config)), limits).await;
@@ -178,7 +198,7 @@ async fn a_client_that_says_nothing_after_its_handshake_is_closed_and_a_cut_clos
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     drop(stream);
     let (mut conn, mut stream) = pair(&mut door, &Own::client(&server, None)).await;
-    stream.write_all(b"x").await.unwrap();
+    stream.write_all(b"P").await.unwrap();
     conn.read_u8().await.unwrap();
     door.cutter().cut();
     assert_eq!(
@@ -207,4 +227,90 @@ async fn past_the_bound_connections_are_closed_until_one_ends() {
     assert!(matches!(end, Ok(0) | Err(_)));
     drop(conn);
     pair(&mut door, &connector).await;
+}
+
+#[tokio::test]
+async fn control_frames_without_end_close_a_connection_and_answers_pay_for_them() {
+    let server = Own::new();
+    let config = server.server(&server);
+    let mut door = open(Arc::new(move || Arc::clone(&config)), TlsLimits::default()).await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for flood in [frame(6, 0, &[0; 8]), frame(4, 0, &[]), frame(0xbe, 0, b"?")] {
+        let (mut conn, mut stream) = pair(&mut door, &Own::client(&server, None)).await;
+        let sender = tokio::task::spawn(async move {
+            stream.write_all(preface).await.unwrap();
+            // It ends when the server has closed.
+            while stream.write_all(&flood.repeat(100)).await.is_ok() {}
+        });
+        let error = read_to_the_end(&mut conn).await;
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidData, "{error}");
+        drop(conn);
+        sender.await.unwrap();
+    }
+    // Each answer is worth the PING and the window update that clients send with it.
+    let (mut conn, mut stream) = pair(&mut door, &Own::client(&server, None)).await;
+    stream.write_all(preface).await.unwrap();
+    conn.read_exact(&mut [0; 24]).await.unwrap();
+    let (answer, ping) = (frame(0, 0, b"x"), frame(6, 0, &[0; 8]));
+    for _ in 0..5_000 {
+        conn.write_all(&answer).await.unwrap();
+        conn.flush().await.unwrap();
+        stream.read_exact(&mut vec![0; answer.len()]).await.unwrap();
+        stream.write_all(&ping.repeat(2)).await.unwrap();
+        conn.read_exact(&mut vec![0; 2 * ping.len()]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_caller_without_a_certificate_stays_a_short_time_and_one_with_it_stays() {
+    let (server, client) = (Own::new(), Own::new());
+    let config = server.server(&client);
+    let limits = TlsLimits {
+        anonymous_life: Duration::from_millis(10),
+        ..TlsLimits::default()
+    };
+    let mut door = open(Arc::new(move || Arc::clone(&config)), limits).await;
+    let (mut known, mut known_stream) = pair(&mut door, &Own::client(&server, Some(&client))).await;
+    let (mut nobody, _stream) = pair(&mut door, &Own::client(&server, None)).await;
+    assert_eq!(
+        nobody.read_u8().await.unwrap_err().kind(),
+        std::io::ErrorKind::TimedOut
+    );
+    known_stream.write_all(b"PRI").await.unwrap();
+    known.read_exact(&mut [0; 3]).await.unwrap();
+    // Until the server ends it, and nobody else.
+    let (mut other, mut other_stream) = pair(&mut door, &Own::client(&server, Some(&client))).await;
+    known.connect_info().end();
+    assert_eq!(
+        known.read_u8().await.unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionAborted
+    );
+    other_stream.write_all(b"PRI").await.unwrap();
+    other.read_exact(&mut [0; 3]).await.unwrap();
+}
+
+#[tokio::test]
+async fn callers_without_a_certificate_take_no_room_from_those_who_have_one() {
+    let (server, client) = (Own::new(), Own::new());
+    let config = server.server(&client);
+    let limits = TlsLimits {
+        anonymous_per_address: 2,
+        ..TlsLimits::default()
+    };
+    let mut door = open(Arc::new(move || Arc::clone(&config)), limits).await;
+    let nobody = Own::client(&server, None);
+    let _nobodies = [pair(&mut door, &nobody).await, pair(&mut door, &nobody).await];
+    let (address, connector) = (door.local_addr(), nobody.clone());
+    let third = tokio::task::spawn(async move {
+        let socket = TcpStream::connect(address).await.unwrap();
+        // In TLS 1.3 the client is done before the server has judged it.
+        let mut stream = connector.connect("localhost".try_into().unwrap(), socket).await?;
+        stream.read_u8().await
+    });
+    let turned_away = tokio::select! {
+        end = third => end.unwrap(),
+        _ = door.next() => panic!("one too many came through"),
+    };
+    turned_away.unwrap_err();
+    pair(&mut door, &Own::client(&server, Some(&client))).await;
 }
