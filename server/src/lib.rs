@@ -12,6 +12,7 @@
 //! The library sets no process-wide state: `main` does. Begin at [`build`], which binds every socket, and [`Bound::run`], which serves.
 
 pub mod api;
+pub mod arguments;
 pub mod bundles;
 pub mod ca;
 pub mod config;

@@ -1,51 +1,15 @@
 //! `muster-server`: the process around the server.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
 use muster_runtime::Stop;
 use muster_runtime::logging;
 use muster_runtime::process::{self, exit};
+use muster_server::arguments::{Arguments, Command, ConfigCommand};
 use muster_server::{Config, Surroundings, build, config};
-
-const CONFIG_FILE: &str = "/etc/muster/server.toml";
-
-/// The Muster server: registers workloads, attests nodes, signs identities.
-#[derive(Parser)]
-#[command(name = "muster-server", version)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Run the server until SIGTERM or SIGINT.
-    Run {
-        /// The configuration file.
-        #[arg(long, default_value = CONFIG_FILE)]
-        config: PathBuf,
-    },
-    /// Look after configuration files.
-    Config {
-        #[command(subcommand)]
-        command: ConfigCommand,
-    },
-}
-
-#[derive(Subcommand)]
-enum ConfigCommand {
-    /// Read a configuration file and report every mistake in it.
-    Check {
-        /// The configuration file.
-        #[arg(long, default_value = CONFIG_FILE)]
-        config: PathBuf,
-    },
-    /// Print a commented example with every key and its default.
-    Example,
-}
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
