@@ -126,6 +126,7 @@ fn callers(table: &mut Table) -> (UdsLimits, WorkloadSettings) {
     let one_up = |n: &usize| (1..=1_000_000).contains(n);
     let limits = UdsLimits {
         per_caller: table.or_checked("connections_per_caller", limits.per_caller, positive, one_up),
+        per_user: table.or_checked("connections_per_user", limits.per_user, positive, one_up),
         total: table.or_checked("connections", limits.total, positive, one_up),
         ..limits
     };

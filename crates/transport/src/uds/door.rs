@@ -100,9 +100,11 @@ impl UdsDoor {
     }
 
     fn admit(&self, socket: UnixStream) -> Result<UdsConn, Turned> {
-        if self.admission.is_full() {
-            return Err(Full::Door.into());
-        }
+        let caller = self
+            .kernel
+            .peer_credentials(socket.as_fd())
+            .map_err(PinError::Credentials)?;
+        self.admission.is_full_for(caller.uid)?;
         let process = Process::pin(&self.kernel, socket.as_fd())?;
         let (pid, uid) = (process.pid(), process.uid());
         let cgroup = self
