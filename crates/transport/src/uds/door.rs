@@ -7,9 +7,10 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::Instant};
 use tokio_stream::Stream;
 
 use super::{
@@ -32,6 +33,10 @@ use crate::{
 /// Connections that are turned away before other tasks get their turn.
 const SHED_AT_ONCE: usize = 32;
 
+/// How often one is said aloud, with the number of those in between: who is turned away learns nothing, so an operator
+/// must, and a flood of them must not fill the log.
+const SAID_EVERY: Duration = Duration::from_secs(10);
+
 /// A Unix socket whose every connection is pinned to the process that made it. As a stream it gives
 /// [`UdsConn`]s to `serve_with_incoming_shutdown`, and never an error.
 pub struct UdsDoor {
@@ -42,6 +47,8 @@ pub struct UdsDoor {
     admission: Arc<Admission>,
     cutter: Cutter,
     overflow_uid: u32,
+    said: Option<Instant>,
+    unsaid: u64,
 }
 
 impl UdsDoor {
@@ -81,6 +88,8 @@ impl UdsDoor {
             admission: Admission::new(limits),
             cutter: Cutter::default(),
             overflow_uid: overflow_uid(),
+            said: None,
+            unsaid: 0,
         })
     }
 
@@ -134,6 +143,21 @@ impl UdsDoor {
     }
 }
 
+impl UdsDoor {
+    fn turn_away(&mut self, turned: &Turned) {
+        // A caller that went away by itself is nobody's concern.
+        let gone = matches!(turned, Turned::Pin(PinError::Ended(_)));
+        if gone || self.said.is_some_and(|said| said.elapsed() < SAID_EVERY) {
+            self.unsaid += u64::from(!gone);
+            tracing::debug!(path = %self.path().display(), reason = %turned, "connection turned away");
+            return;
+        }
+        let unsaid = std::mem::take(&mut self.unsaid);
+        self.said = Some(Instant::now());
+        tracing::warn!(path = %self.path().display(), reason = %turned, unsaid, "connection turned away");
+    }
+}
+
 impl Stream for UdsDoor {
     type Item = io::Result<UdsConn>;
 
@@ -142,9 +166,7 @@ impl Stream for UdsDoor {
             let socket = ready!(self.acceptor.poll_accept(cx));
             match self.admit(socket) {
                 Ok(conn) => return Poll::Ready(Some(Ok(conn))),
-                Err(turned) => {
-                    tracing::debug!(path = %self.path().display(), reason = %turned, "connection turned away");
-                }
+                Err(turned) => self.turn_away(&turned),
             }
         }
         cx.waker().wake_by_ref();
