@@ -1,6 +1,7 @@
 //! Which services stand behind which socket.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_runtime::logging::LogLevel;
@@ -11,7 +12,7 @@ use tonic::transport::Server;
 use super::admin::{Debug, Logger, NodeInfo};
 use super::health::health;
 use super::workload::WorkloadApi;
-use crate::peer::peers;
+use crate::peer::{Watch, peers};
 
 /// How long connections may take to end by themselves when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -50,6 +51,15 @@ pub async fn serve_workload(
         follow.await;
         Ok::<(), io::Error>(())
     });
+    let watch = Arc::new(Watch::default());
+    let (watched, end) = (Arc::clone(&watch), stop.clone());
+    spawner.spawn("looking after callers", async move {
+        tokio::select! {
+            () = watched.keep() => {}
+            () = end.ordered() => {}
+        }
+        Ok::<(), io::Error>(())
+    });
     let described = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(muster_proto::workload::FILE_DESCRIPTOR_SET)
@@ -60,7 +70,7 @@ pub async fn serve_workload(
         .add_service(health)
         .add_service(described().build_v1()?)
         .add_service(described().build_v1alpha()?)
-        .serve_with_incoming_shutdown(peers(door), stop.ordered_owned());
+        .serve_with_incoming_shutdown(peers(door, watch), stop.ordered_owned());
     let cut_late = async {
         stop.ordered().await;
         // A peer that neither reads nor closes would keep the server waiting for ever.

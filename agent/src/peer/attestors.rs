@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use muster_plugin_api::decorate::{Confined, Measured, Meter, Timed};
 use muster_plugin_api::{AttestError, Attestation, Caller, Gap, Hope, WorkloadAttestor};
-use muster_transport::{Evidence, Refusal};
+use muster_transport::{Evidence, Look, Refusal};
 use tracing::warn;
 
 use super::caller::AttestedCaller;
@@ -96,13 +96,16 @@ impl Attestors {
         let witness = peer.witness();
         let earlier = peer
             .known()
-            .filter(|known| witness.still(&known.evidence).is_ok());
+            .filter(|known| witness.still(&known.evidence, Look::Light).is_ok());
         let evidence = match &earlier {
             Some(known) => Arc::clone(&known.evidence),
             None => {
                 peer.remember(None);
                 match witness.evidence() {
-                    Ok(evidence) if witness.still(&evidence).is_ok() || peer_is_new(witness, &evidence) => {
+                    Ok(evidence)
+                        if witness.still(&evidence, Look::Light).is_ok()
+                            || peer_is_new(witness, &evidence) =>
+                    {
                         evidence
                     }
                     Ok(_)
@@ -118,7 +121,7 @@ impl Attestors {
         let proof = async { witness.proven().await.map_err(Turned::from) };
         let (answers, _) = tokio::try_join!(self.ask(&caller, earlier.as_deref()), proof)?;
         // This compares with what was proven too: an answer for other evidence does not count.
-        witness.still(&evidence)?;
+        witness.still(&evidence, Look::Whole)?;
         Ok(Arc::new(Known::new(evidence, answers)))
     }
 
@@ -179,7 +182,7 @@ fn settle(
 fn peer_is_new(witness: &dyn super::Witness, evidence: &Evidence) -> bool {
     witness.evidence().is_ok_and(|current| *current == *evidence)
         && matches!(
-            witness.still(evidence),
+            witness.still(evidence, Look::Light),
             Err(Refusal::Changed {
                 changed: muster_transport::Changed::Proof,
                 ..

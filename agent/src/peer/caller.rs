@@ -7,7 +7,7 @@ use muster_identity::{Facts, Selector};
 use muster_plugin_api::{Gap, Hope};
 use muster_transport::{Evidence, Refusal};
 
-use super::connection::Peer;
+use super::connection::{Followed, Peer};
 use super::known::Known;
 
 /// A caller whose facts the attestors have established and who proved its presence under the same evidence (I1). Handlers that hand out
@@ -47,12 +47,17 @@ impl AttestedCaller {
 
     /// Whether the facts still stand. Asked before each thing that is sent.
     pub fn still(&self) -> Result<(), Refusal> {
-        self.peer.witness().still(&self.known.evidence)
+        self.peer.witness().still(&self.known.evidence, self.known.look())
     }
 
-    /// Waits until the process has ended.
-    pub async fn ended(&self) {
-        self.peer.witness().ended().await;
+    /// Waits until the facts stand no longer, and answers why: the process ended, or [somebody](super::Watch) saw it change.
+    pub async fn voided(&self) -> Refusal {
+        self.peer.witness().voided(&self.known.evidence).await
+    }
+
+    /// Has the caller looked at as long as the answer lives.
+    pub fn follow(&self) -> Followed {
+        self.peer.follow()
     }
 
     /// Its process number.

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use muster_transport::{UdsConn, UdsDoor};
@@ -12,6 +13,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::Connected;
 
 use super::known::Known;
+use super::watch::Watch;
 use super::witness::Witness;
 
 /// The process at the other end of a connection; the connection info of every request. Clones are handles.
@@ -23,6 +25,8 @@ struct Inner {
     known: Mutex<Option<Arc<Known>>>,
     /// Requests that come at once on one connection wait for one attestation. It is a queue, and guards no data.
     turn: tokio::sync::Mutex<()>,
+    /// How many streams are open on the connection.
+    streams: AtomicUsize,
 }
 
 impl Peer {
@@ -32,6 +36,7 @@ impl Peer {
             witness: Box::new(witness),
             known: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
+            streams: AtomicUsize::new(0),
         }))
     }
 
@@ -52,8 +57,46 @@ impl Peer {
         self.0.turn.lock().await
     }
 
+    /// Counts a stream as long as the answer lives.
+    pub(super) fn follow(&self) -> Followed {
+        self.0.streams.fetch_add(1, Ordering::Relaxed);
+        Followed(self.clone())
+    }
+
+    /// Whether a stream is open.
+    pub(super) fn is_followed(&self) -> bool {
+        self.0.streams.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn downgrade(&self) -> WeakPeer {
+        WeakPeer(Arc::downgrade(&self.0))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Known>>> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stream of a caller that is open. See [`AttestedCaller::follow`](super::AttestedCaller::follow).
+#[derive(Debug)]
+pub struct Followed(Peer);
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.0.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection that may have been closed.
+pub(super) struct WeakPeer(Weak<Inner>);
+
+impl WeakPeer {
+    pub(super) fn upgrade(&self) -> Option<Peer> {
+        self.0.upgrade().map(Peer)
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
     }
 }
 
@@ -72,11 +115,12 @@ pub struct PeerConn {
     peer: Peer,
 }
 
-/// The connections of a door, each with a place for what is found out about its caller.
-pub fn peers(door: UdsDoor) -> impl Stream<Item = io::Result<PeerConn>> {
-    door.map(|accepted| {
+/// The connections of a door, each with a place for what is found out about its caller, which `watch` looks after.
+pub fn peers(door: UdsDoor, watch: Arc<Watch>) -> impl Stream<Item = io::Result<PeerConn>> {
+    door.map(move |accepted| {
         accepted.map(|conn| {
             let peer = Peer::new(conn.connect_info());
+            watch.add(&peer);
             PeerConn { conn, peer }
         })
     })

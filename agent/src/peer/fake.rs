@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use muster_plugin_api::Pinned;
-use muster_transport::{Cgroups, Changed, Evidence, FileId, Ids, Refusal, Standing};
+use muster_transport::{Cgroups, Changed, Evidence, FileId, GroupsHash, Ids, Look, Refusal, Standing};
 use tokio::sync::watch;
 
 use super::Witness;
@@ -20,6 +20,8 @@ struct Inner {
     refusal: Mutex<Option<Refusal>>,
     proofs: AtomicUsize,
     ended: watch::Sender<bool>,
+    /// Somebody looked, and saw another program: how often.
+    noticed: watch::Sender<usize>,
 }
 
 impl FakeWitness {
@@ -35,6 +37,7 @@ impl FakeWitness {
             start_time: 1,
             uids: ids,
             gids: ids,
+            groups: GroupsHash::of(b""),
             cgroups: Cgroups {
                 unified: Some(1),
                 text: Arc::from(&b"0::/\n"[..]),
@@ -48,6 +51,7 @@ impl FakeWitness {
             refusal: Mutex::default(),
             proofs: AtomicUsize::new(0),
             ended: watch::Sender::new(false),
+            noticed: watch::Sender::new(0),
         }))
     }
 
@@ -74,6 +78,10 @@ impl FakeWitness {
     /// How often it has proven its presence.
     pub(crate) fn proofs(&self) -> usize {
         self.0.proofs.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn looks_that_saw_another(&self) -> usize {
+        *self.0.noticed.borrow()
     }
 
     fn refused(&self) -> Result<(), Refusal> {
@@ -123,7 +131,7 @@ impl Witness for FakeWitness {
         Ok(Arc::clone(proven.get_or_insert_with(|| self.now())))
     }
 
-    fn still(&self, evidence: &Evidence) -> Result<(), Refusal> {
+    fn still(&self, evidence: &Evidence, _: Look) -> Result<(), Refusal> {
         self.refused()?;
         let changed = |changed| Err(Refusal::Changed { pid: 4711, changed });
         match &*self.0.proven.lock().unwrap() {
@@ -133,16 +141,24 @@ impl Witness for FakeWitness {
         if *self.now() == *evidence {
             Ok(())
         } else {
+            self.0.noticed.send_modify(|times| *times += 1);
             changed(Changed::Executable)
         }
     }
 
-    async fn renew(&self) -> Result<Arc<Evidence>, Refusal> {
-        *self.0.proven.lock().unwrap() = None;
-        self.proven().await
+    async fn voided(&self, evidence: &Evidence) -> Refusal {
+        let (mut ended, mut noticed) = (self.0.ended.subscribe(), self.0.noticed.subscribe());
+        tokio::select! {
+            _ = ended.wait_for(|ended| *ended) => {}
+            _ = noticed.wait_for(|times| *times > 0) => {}
+        }
+        self.still(evidence, Look::Light)
+            .expect_err("it ended or is another")
     }
 
-    async fn ended(&self) {
-        self.0.ended.subscribe().wait_for(|ended| *ended).await.ok();
+    async fn renew(&self) -> Result<Arc<Evidence>, Refusal> {
+        self.0.noticed.send_replace(0);
+        *self.0.proven.lock().unwrap() = None;
+        self.proven().await
     }
 }

@@ -1,15 +1,20 @@
 //! What the attestors have said of one caller under one evidence.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use muster_identity::Facts;
 use muster_plugin_api::{Attestation, Gap, Hope};
-use muster_transport::Evidence;
+use muster_transport::{Evidence, Look};
 use tokio::time::Instant;
 
 /// How soon an attestor that had gaps is asked again: what is down stays so for a moment, and a caller should not wait for it at every call.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// How old the whole evidence may be when something is sent: the light look does not see a change of supplementary groups, which
+/// only a privileged process can make.
+const WHOLE_LOOK: Duration = Duration::from_secs(60);
 
 /// The answers of all attestors, in their order.
 #[derive(Debug)]
@@ -19,6 +24,8 @@ pub(super) struct Known {
     facts: Arc<Facts>,
     gaps: Arc<[Gap]>,
     asked: Instant,
+    /// When the whole evidence was last found to stand, in seconds after `asked`.
+    looked: AtomicU64,
 }
 
 impl Known {
@@ -37,6 +44,7 @@ impl Known {
             facts: Arc::new(facts),
             gaps,
             asked: Instant::now(),
+            looked: AtomicU64::new(0),
         }
     }
 
@@ -46,6 +54,25 @@ impl Known {
 
     pub(super) fn gaps(&self) -> &Arc<[Gap]> {
         &self.gaps
+    }
+
+    /// How closely the caller must be looked at now.
+    pub(super) fn look(&self) -> Look {
+        let (now, before) = (
+            self.asked.elapsed().as_secs(),
+            self.looked.load(Ordering::Relaxed),
+        );
+        if now < before + WHOLE_LOOK.as_secs() {
+            return Look::Light;
+        }
+        // Of two that look at once one does it wholly.
+        match self
+            .looked
+            .compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed)
+        {
+            Ok(_) => Look::Whole,
+            Err(_) => Look::Light,
+        }
     }
 
     /// Whether some attestor might know more by now.

@@ -5,6 +5,8 @@
 //!    └────────PING out, answered─────────────┴─ the same evidence, still true → AttestedCaller
 //! ```
 //!
+//! A caller whose streams are open is looked at each second by [`Watch`]: a stream ends when its caller is not what it was.
+//!
 //! Facts stand as long as their evidence stands: they are kept for the connection and measured anew when the evidence changed. A failed
 //! attestor takes away its own facts and nothing else; what it knew under the same evidence stays (I7).
 //!
@@ -14,6 +16,7 @@ mod attestors;
 mod caller;
 mod connection;
 mod known;
+mod watch;
 mod witness;
 
 #[cfg(test)]
@@ -23,5 +26,6 @@ mod tests;
 
 pub use attestors::{Attestors, Turned};
 pub use caller::AttestedCaller;
-pub use connection::{Peer, PeerConn, peers};
+pub use connection::{Followed, Peer, PeerConn, peers};
+pub use watch::Watch;
 pub use witness::Witness;

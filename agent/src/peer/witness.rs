@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use muster_plugin_api::{CallerEvidence, FileId, Ids, Pinned, Standing};
-use muster_transport::{Evidence, PROOF_TIMEOUT, Presence, Process, Refusal};
+use muster_transport::{Evidence, Look, PROOF_TIMEOUT, Presence, Process, Refusal};
 
 /// The process behind a connection. The kernel stands behind it, and in tests whatever a test says.
 #[async_trait]
@@ -19,14 +19,14 @@ pub trait Witness: Send + Sync {
     /// Waits until it has proven its presence after the evidence was taken.
     async fn proven(&self) -> Result<Arc<Evidence>, Refusal>;
 
-    /// Whether the evidence is proven and still true. Cheap.
-    fn still(&self, evidence: &Evidence) -> Result<(), Refusal>;
+    /// Whether the evidence is proven and still true, as closely as `look` says.
+    fn still(&self, evidence: &Evidence, look: Look) -> Result<(), Refusal>;
+
+    /// Waits until somebody has noticed that the evidence stands no longer, and answers why.
+    async fn voided(&self, evidence: &Evidence) -> Refusal;
 
     /// Takes the evidence anew and has the process prove its presence again.
     async fn renew(&self) -> Result<Arc<Evidence>, Refusal>;
-
-    /// Waits until the process has ended.
-    async fn ended(&self);
 }
 
 #[async_trait]
@@ -43,16 +43,16 @@ impl Witness for Presence {
         self.proven(PROOF_TIMEOUT).await
     }
 
-    fn still(&self, evidence: &Evidence) -> Result<(), Refusal> {
-        self.still(evidence)
+    fn still(&self, evidence: &Evidence, look: Look) -> Result<(), Refusal> {
+        self.still(evidence, look)
+    }
+
+    async fn voided(&self, evidence: &Evidence) -> Refusal {
+        self.voided(evidence).await
     }
 
     async fn renew(&self) -> Result<Arc<Evidence>, Refusal> {
         self.renew(PROOF_TIMEOUT).await
-    }
-
-    async fn ended(&self) {
-        self.ended().await;
     }
 }
 

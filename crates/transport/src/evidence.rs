@@ -1,6 +1,8 @@
 //! What the facts about a process rest on. If it changes, they are void.
 
-use std::{io, sync::Arc};
+use std::{fmt, io, sync::Arc};
+
+use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::{
     kernel::{FileId, Kernel, Namespace, PidfdInfo, ProcFile},
@@ -30,6 +32,8 @@ pub struct Evidence {
     pub uids: Ids,
     /// Real, effective and saved group id, as our user namespace numbers them.
     pub gids: Ids,
+    /// Its supplementary groups.
+    pub groups: GroupsHash,
     /// Its control groups.
     pub cgroups: Cgroups,
     /// Its user namespace, when we may see it.
@@ -47,6 +51,21 @@ pub struct Ids {
     pub effective: u32,
     /// To whom it may go back.
     pub saved: u32,
+}
+
+/// The supplementary groups of a process as one value: there may be 65,536 of them.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct GroupsHash([u8; 32]);
+
+/// How closely a process is looked at again.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Look {
+    /// Only which program it runs: one call of the kernel, for looking often.
+    Program,
+    /// What an exec, a move or the process itself can change, in some calls: before each thing that is sent.
+    Light,
+    /// The supplementary groups too, for which the kernel writes a page of text: now and then.
+    Whole,
 }
 
 /// The control groups a process is in.
@@ -93,6 +112,7 @@ impl Evidence {
         let read = || -> io::Result<Self> {
             let start_time = start_time(&kernel.read(dir, ProcFile::Stat, STATUS_LIMIT)?)?;
             let info = ids_and_cgroup(kernel, process)?;
+            let groups = GroupsHash::read(kernel, process)?;
             let text = kernel.read(dir, ProcFile::Cgroup, CGROUP_LIMIT)?.into();
             let mut evidence = Self {
                 standing: Standing::Foreign(ForeignReason::Unreadable),
@@ -100,6 +120,7 @@ impl Evidence {
                 start_time,
                 uids: info.uids.into(),
                 gids: info.gids.into(),
+                groups,
                 cgroups: Cgroups {
                     unified: info.cgroup,
                     text,
@@ -132,43 +153,86 @@ impl Evidence {
         finish(process, read())
     }
 
-    /// The light check: reads again what an exec, a move or the process itself can change. Start time and PID
-    /// namespace are not among it: they stay as long as the pinned process lives.
-    pub(crate) fn check(&self, process: &Process) -> Result<(), Refusal> {
-        let kernel = process.kernel();
-        let dir = process.proc_dir();
-        let read = || -> io::Result<Option<Changed>> {
-            let info = ids_and_cgroup(kernel, process)?;
-            if Ids::from(info.uids) != self.uids || Ids::from(info.gids) != self.gids {
-                return Ok(Some(Changed::Ids));
+    /// Reads again what may have changed, as closely as `look` says. Start time and PID namespace are not among it: they
+    /// stay as long as the pinned process lives.
+    pub(crate) fn check(&self, process: &Process, look: Look) -> Result<(), Refusal> {
+        let changed = if look == Look::Program {
+            match self.other_program(process) {
+                // What is read below `/proc/PID` is of the pinned process or of none: this answer needs no second look.
+                Ok(None) => return Ok(()),
+                other => other,
             }
-            if info.cgroup != self.cgroups.unified {
-                return Ok(Some(Changed::Cgroup));
-            }
-            if !(info.cgroup.is_some() && self.cgroups.is_unified_only())
-                && kernel.read(dir, ProcFile::Cgroup, CGROUP_LIMIT)? != *self.cgroups.text
-            {
-                return Ok(Some(Changed::Cgroup));
-            }
-            if let Some(executable) = self.executable
-                && kernel.executable(dir)? != executable
-            {
-                return Ok(Some(Changed::Executable));
-            }
-            if let Some(user_ns) = self.user_ns
-                && kernel.namespace(dir, Namespace::User)? != user_ns
-            {
-                return Ok(Some(Changed::UserNamespace));
-            }
-            Ok(None)
+        } else {
+            self.change(process, look)
         };
-        match finish(process, read())? {
+        match finish(process, changed)? {
             Some(changed) => Err(Refusal::Changed {
                 pid: process.pid(),
                 changed,
             }),
             None => Ok(()),
         }
+    }
+
+    fn change(&self, process: &Process, look: Look) -> io::Result<Option<Changed>> {
+        let kernel = process.kernel();
+        let dir = process.proc_dir();
+        let info = ids_and_cgroup(kernel, process)?;
+        if Ids::from(info.uids) != self.uids || Ids::from(info.gids) != self.gids {
+            return Ok(Some(Changed::Ids));
+        }
+        if info.cgroup != self.cgroups.unified {
+            return Ok(Some(Changed::Cgroup));
+        }
+        if !(info.cgroup.is_some() && self.cgroups.is_unified_only())
+            && kernel.read(dir, ProcFile::Cgroup, CGROUP_LIMIT)? != *self.cgroups.text
+        {
+            return Ok(Some(Changed::Cgroup));
+        }
+        if let Some(changed) = self.other_program(process)? {
+            return Ok(Some(changed));
+        }
+        if let Some(user_ns) = self.user_ns
+            && kernel.namespace(dir, Namespace::User)? != user_ns
+        {
+            return Ok(Some(Changed::UserNamespace));
+        }
+        if look == Look::Whole && GroupsHash::read(kernel, process)? != self.groups {
+            return Ok(Some(Changed::Groups));
+        }
+        Ok(None)
+    }
+
+    fn other_program(&self, process: &Process) -> io::Result<Option<Changed>> {
+        match self.executable {
+            Some(executable) if process.kernel().executable(process.proc_dir())? != executable => {
+                Ok(Some(Changed::Executable))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+impl GroupsHash {
+    /// Of the list as `/proc/PID/status` writes it.
+    pub fn of(list: &[u8]) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, list).as_ref());
+        Self(hash)
+    }
+
+    fn read(kernel: &dyn Kernel, process: &Process) -> io::Result<Self> {
+        let status = kernel.read(process.proc_dir(), ProcFile::Status, STATUS_LIMIT)?;
+        status_line(&status, b"Groups:")
+            .map(Self::of)
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
+
+impl fmt::Debug for GroupsHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, ..] = self.0;
+        write!(f, "GroupsHash({:08x}…)", u32::from_be_bytes([a, b, c, d]))
     }
 }
 
@@ -226,13 +290,17 @@ fn start_time(stat: &[u8]) -> io::Result<u64> {
     number(fields.nth(19)).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// The first three ids of a line such as `Uid:\t1000\t1000\t1000\t1000`. The name above can't hold a line break:
-/// the kernel writes it escaped.
-fn status_ids(status: &[u8], label: &[u8]) -> io::Result<[u32; 3]> {
-    let line = status
+/// A line of `status`. The process's name, which stands in the first one, can't hold a line break: the kernel writes it
+/// escaped.
+fn status_line<'a>(status: &'a [u8], label: &[u8]) -> Option<&'a [u8]> {
+    status
         .split(|&byte| byte == b'\n')
-        .find_map(|line| line.strip_prefix(label));
-    let mut ids = line
+        .find_map(|line| line.strip_prefix(label))
+}
+
+/// The first three ids of a line such as `Uid:\t1000\t1000\t1000\t1000`.
+fn status_ids(status: &[u8], label: &[u8]) -> io::Result<[u32; 3]> {
+    let mut ids = status_line(status, label)
         .unwrap_or_default()
         .split(|&byte| byte == b'\t')
         .skip(1)

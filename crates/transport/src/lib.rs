@@ -36,7 +36,7 @@ mod uds;
 pub use admin::{AdminConn, AdminDoor, AdminPeer};
 pub use bind::BindError;
 pub use cut::Cutter;
-pub use evidence::{Cgroups, Evidence, ForeignReason, Ids, Standing};
+pub use evidence::{Cgroups, Evidence, ForeignReason, GroupsHash, Ids, Look, Standing};
 pub use http2::h2_limits;
 pub use kernel::{FileId, KernelSupport};
 pub use passed::{PassedError, PassedSockets};

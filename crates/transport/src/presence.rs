@@ -13,7 +13,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    evidence::Evidence,
+    evidence::{Evidence, Look},
     namespaces::Namespaces,
     process::Process,
     refusal::{Changed, Refusal},
@@ -117,19 +117,10 @@ impl Presence {
         }
     }
 
-    /// The light check: whether `evidence` is proven and still true of the process. Some microseconds.
-    pub fn still(&self, evidence: &Evidence) -> Result<(), Refusal> {
-        match &self.round().state {
-            State::Proven(proven) if **proven == *evidence => {}
-            State::Refused(refusal) => return Err(refusal.clone()),
-            _ => {
-                return Err(Refusal::Changed {
-                    pid: self.pid(),
-                    changed: Changed::Proof,
-                });
-            }
-        }
-        evidence.check(self.process()).inspect_err(|refusal| {
+    /// Whether `evidence` is proven and still true of the process, as closely as `look` says.
+    pub fn still(&self, evidence: &Evidence, look: Look) -> Result<(), Refusal> {
+        self.stands(evidence)?;
+        evidence.check(self.process(), look).inspect_err(|refusal| {
             let mut round = self.round();
             if matches!(&round.state, State::Proven(proven) if **proven == *evidence) {
                 round.state = State::Refused(refusal.clone());
@@ -137,6 +128,23 @@ impl Presence {
                 self.0.changed.notify_waiters();
             }
         })
+    }
+
+    /// Completes when `evidence` stands no longer, as far as somebody has noticed: the process ended or was found changed,
+    /// or its evidence was taken anew.
+    pub async fn voided(&self, evidence: &Evidence) -> Refusal {
+        loop {
+            if let Err(refusal) = self.stands(evidence) {
+                return refusal;
+            }
+            let mut changed = std::pin::pin!(self.0.changed.notified());
+            // Registered before the second look, so that no change slips between look and wait.
+            changed.as_mut().enable();
+            if let Err(refusal) = self.stands(evidence) {
+                return refusal;
+            }
+            changed.await;
+        }
     }
 
     /// Takes the evidence anew and has the process prove its presence again: at a new request of a caller whose
@@ -179,7 +187,7 @@ impl Presence {
             } if *current == number => Arc::clone(evidence),
             _ => return,
         };
-        let outcome = evidence.check(self.process());
+        let outcome = evidence.check(self.process(), Look::Light);
         let mut round = self.round();
         if round.number != number || !matches!(round.state, State::Waiting(_)) {
             return;
@@ -250,6 +258,20 @@ impl Presence {
             State::New | State::Waiting(_) => None,
             State::Proven(evidence) => Some(Ok(Arc::clone(evidence))),
             State::Refused(refusal) => Some(Err(refusal.clone())),
+        }
+    }
+
+    /// Whether `evidence` is the proven one, without a look at the process.
+    fn stands(&self, evidence: &Evidence) -> Result<(), Refusal> {
+        match &self.round().state {
+            State::Proven(proven) if std::ptr::eq(&raw const **proven, evidence) || **proven == *evidence => {
+                Ok(())
+            }
+            State::Refused(refusal) => Err(refusal.clone()),
+            _ => Err(Refusal::Changed {
+                pid: self.pid(),
+                changed: Changed::Proof,
+            }),
         }
     }
 

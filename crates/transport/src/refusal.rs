@@ -78,6 +78,8 @@ pub enum Changed {
     Cgroup,
     /// A user or group id changed.
     Ids,
+    /// Its supplementary groups.
+    Groups,
     /// It entered another user namespace.
     UserNamespace,
     /// Its facts rest on evidence that has been replaced since.
@@ -90,6 +92,7 @@ impl std::fmt::Display for Changed {
             Self::Executable => "the executable",
             Self::Cgroup => "the control group",
             Self::Ids => "a user or group id",
+            Self::Groups => "the supplementary groups",
             Self::UserNamespace => "the user namespace",
             Self::Proof => "the evidence",
         })

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use muster_identity::{EntryId, SpiffeId};
+use muster_transport::Refusal;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_stream::Stream;
@@ -18,14 +19,12 @@ use super::hand_outs::Form;
 use crate::api::metrics::OpenStream;
 use crate::api::status::Refused;
 use crate::cache::WorkloadView;
-use crate::peer::AttestedCaller;
+use crate::peer::{AttestedCaller, Followed, Turned};
 
 /// How long a first message may be waited for.
 const FIRST: Duration = Duration::from_secs(5);
 /// How long what is there is held back for what is being signed.
 const WHOLE: Duration = Duration::from_secs(1);
-/// How often a stream on which nothing happens makes sure that its caller is still what it was.
-const LOOK: Duration = Duration::from_secs(10);
 
 /// A kind of message about a view.
 pub(super) trait Shape: Copy + Send + Sync + 'static {
@@ -79,6 +78,7 @@ async fn begin<S: Shape>(call: Call, caller: AttestedCaller, shape: S) -> Result
     let open = call.desk.parts.metrics.stream();
     let mut watch = Watch {
         call,
+        _followed: caller.follow(),
         caller,
         shape,
         views,
@@ -98,6 +98,7 @@ struct Watch<S> {
     sent: Option<Arc<WorkloadView>>,
     over: bool,
     _open: OpenStream,
+    _followed: Followed,
 }
 
 impl<S: Shape> Watch<S> {
@@ -145,13 +146,12 @@ impl<S: Shape> Watch<S> {
             tokio::select! {
                 // In this order: what ends a stream comes before what it would say.
                 biased;
-                () = self.caller.ended() => return Ok(None),
+                refusal = self.caller.voided() => return match refusal {
+                    Refusal::Ended { .. } | Refusal::Closed { .. } => Ok(None),
+                    refusal => Err(Refused::Attestation(Turned::Presence(refusal))),
+                },
                 () = stop.ordered() => return Err(Refused::Stopping),
                 changed = self.views.changed() => if changed.is_err() { return Err(Refused::Stopping) },
-                () = tokio::time::sleep(LOOK) => {
-                    self.call.still(&self.caller)?;
-                    continue;
-                }
             }
             let view = Arc::clone(&self.views.borrow_and_update());
             match self.verdict(&view) {

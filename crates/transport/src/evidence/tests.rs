@@ -31,7 +31,7 @@ impl Scene {
     /// What the light check says after `change`.
     fn after(&self, evidence: &Evidence, change: impl FnOnce(&mut FakeState)) -> Result<(), Refusal> {
         self.kernel.with(change);
-        evidence.check(&self.process)
+        evidence.check(&self.process, Look::Light)
     }
 }
 
@@ -59,7 +59,40 @@ async fn evidence_is_what_the_kernel_says() {
     );
     assert_eq!(evidence.cgroups.unified, Some(7));
     assert_eq!(&*evidence.cgroups.text, b"0::/work.slice\n");
-    evidence.check(&scene.process).unwrap();
+    evidence.check(&scene.process, Look::Light).unwrap();
+}
+
+#[tokio::test]
+async fn the_quick_look_sees_another_program_and_the_whole_one_other_groups() {
+    for has_pidfd_info in [true, false] {
+        let look = |look, change: fn(&mut FakeState)| {
+            let scene = scene(|state| state.has_pidfd_info = has_pidfd_info);
+            let evidence = scene.take().unwrap();
+            scene.kernel.with(change);
+            evidence.check(&scene.process, look)
+        };
+        for every in [Look::Program, Look::Light, Look::Whole] {
+            assert_eq!(look(every, |_| {}), Ok(()));
+            assert_eq!(
+                look(every, |state| state.peer.executable.ino = 43),
+                changed(Changed::Executable)
+            );
+        }
+        for groups in ["4 24 27 ", "4 ", ""] {
+            let scene = scene(|state| state.has_pidfd_info = has_pidfd_info);
+            let evidence = scene.take().unwrap();
+            scene.kernel.with(|state| state.peer.groups = groups.to_owned());
+            assert_eq!(
+                evidence.check(&scene.process, Look::Whole),
+                changed(Changed::Groups)
+            );
+        }
+        let ended = look(Look::Program, |state| {
+            state.alive = false;
+            state.peer.executable.ino = 43;
+        });
+        assert_eq!(ended, Err(Refusal::Ended { pid: 4242 }));
+    }
 }
 
 #[tokio::test]
@@ -139,7 +172,7 @@ async fn what_may_not_be_looked_at_leaves_only_what_an_exec_cannot_change() {
     assert_eq!(evidence.standing, Standing::Foreign(ForeignReason::Unreadable));
     assert_eq!((evidence.executable, evidence.user_ns), (None, None));
     assert_eq!(evidence.uids.real, 1000);
-    evidence.check(&scene.process).unwrap();
+    evidence.check(&scene.process, Look::Light).unwrap();
 }
 
 #[tokio::test]

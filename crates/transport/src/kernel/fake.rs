@@ -21,6 +21,7 @@ pub(crate) struct FakeProcess {
     pub(crate) user_ns: String,
     pub(crate) pid_ns: String,
     pub(crate) ids: [u32; 3],
+    pub(crate) groups: String,
     pub(crate) cgroup_id: u64,
     pub(crate) cgroup: String,
     pub(crate) start_time: u64,
@@ -35,6 +36,7 @@ impl Default for FakeProcess {
             user_ns: "user:ours".into(),
             pid_ns: "pid:ours".into(),
             ids: [1000; 3],
+            groups: "4 24 ".into(),
             cgroup_id: 7,
             cgroup: "0::/work.slice\n".into(),
             start_time: 12_345,
@@ -240,7 +242,8 @@ impl Kernel for FakeKernel {
             ProcFile::Stat => format!("4242 (a) b (c) S{} {} 0\n", " 1".repeat(18), process.start_time),
             ProcFile::Status => {
                 format!(
-                    "Name:\ta\nUid:\t{real}\t{effective}\t{saved}\t9\nGid:\t{real}\t{effective}\t{saved}\t9\n"
+                    "Name:\ta\nUid:\t{real}\t{effective}\t{saved}\t9\nGid:\t{real}\t{effective}\t{saved}\t9\nGroups:\t{}\n",
+                    process.groups
                 )
             }
             ProcFile::Cgroup => process.cgroup,

@@ -10,7 +10,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use muster_transport::{Evidence, PROOF_TIMEOUT, Presence, Refusal, Standing, UdsLimits};
+use muster_transport::{Evidence, Look, PROOF_TIMEOUT, Presence, Refusal, Standing, UdsLimits};
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::{Pid, Uid},
@@ -101,7 +101,7 @@ async fn a_process_that_execs_after_its_proof_is_noticed_and_may_not_renew() {
     let presence = serving.connections.recv().await.unwrap();
     let before = presence.proven(PROOF_TIMEOUT).await.unwrap();
     attack.until_execed().await;
-    let refusal = presence.still(&before).unwrap_err();
+    let refusal = presence.still(&before, Look::Light).unwrap_err();
     assert!(
         matches!(refusal, Refusal::Changed { .. }) && !refusal.is_temporary(),
         "{refusal:?}"

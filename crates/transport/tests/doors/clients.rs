@@ -2,7 +2,7 @@
 
 use std::{os::unix::fs::FileTypeExt, time::Duration};
 
-use muster_transport::{Refusal, UdsLimits};
+use muster_transport::{Look, Refusal, UdsLimits};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
@@ -129,7 +129,7 @@ async fn presence_is_proven_anew_in_the_middle_of_calls() {
     assert!(calls.join_all().await.into_iter().all(|answer| answer.is_ok()));
     // And on a connection on which nothing else moves.
     let evidence = presence.renew(Duration::from_secs(5)).await.unwrap();
-    presence.still(&evidence).unwrap();
+    presence.still(&evidence, Look::Light).unwrap();
 }
 
 #[tokio::test]

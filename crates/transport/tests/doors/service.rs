@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use muster_transport::{Evidence, PROOF_TIMEOUT, Presence, Refusal, UdsDoor, UdsLimits, h2_limits};
+use muster_transport::{Evidence, Look, PROOF_TIMEOUT, Presence, Refusal, UdsDoor, UdsLimits, h2_limits};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::StreamExt;
 use tonic::{
@@ -138,7 +138,9 @@ impl UnaryService<String> for Ask {
                 }
             };
             assert_eq!(evidence, proven);
-            presence.still(&evidence).map_err(|refusal| status(&refusal))?;
+            presence
+                .still(&evidence, Look::Light)
+                .map_err(|refusal| status(&refusal))?;
             Ok(Response::new(describe(presence, &evidence)))
         })
     }

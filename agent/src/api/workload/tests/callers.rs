@@ -4,13 +4,20 @@ use muster_plugin_api::WorkloadAttestor;
 use muster_workload_attestors::{Cgroup, Unix, UnixSettings};
 
 use super::*;
+use crate::peer::Watch;
 
 /// A client that is a made-up process.
 fn client_as(
     agent: &Agent,
     witness: &FakeWitness,
 ) -> SpiffeWorkloadApiClient<InterceptedService<WorkloadApi, impl tonic::service::Interceptor + use<>>> {
-    let peer = Peer::new(witness.clone());
+    client_of(agent, Peer::new(witness.clone()))
+}
+
+fn client_of(
+    agent: &Agent,
+    peer: Peer,
+) -> SpiffeWorkloadApiClient<InterceptedService<WorkloadApi, impl tonic::service::Interceptor + use<>>> {
     SpiffeWorkloadApiClient::with_interceptor(agent.api.clone(), move |mut request: Request<()>| {
         request.extensions_mut().insert(peer.clone());
         Ok(request)
@@ -41,8 +48,10 @@ async fn a_caller_that_runs_another_program_gets_no_further_message() {
 #[tokio::test]
 async fn a_quiet_stream_notices_that_its_caller_is_another_program() {
     let agent = Setup::with(one_identity()).start();
-    let witness = FakeWitness::new();
-    let mut client = client_as(&agent, &witness);
+    let (witness, watch) = (FakeWitness::new(), Watch::default());
+    let peer = Peer::new(witness.clone());
+    watch.add(&peer);
+    let mut client = client_of(&agent, peer);
     let mut stream = client
         .fetch_x509svid(request(pb::X509svidRequest {}))
         .await
@@ -51,7 +60,11 @@ async fn a_quiet_stream_notices_that_its_caller_is_another_program() {
     stream.message().await.unwrap().unwrap();
     tokio::time::pause();
     witness.exec(2);
-    assert_eq!(stream.message().await.unwrap_err().code(), Code::PermissionDenied);
+    let status = tokio::select! {
+        () = watch.keep() => unreachable!("it looks for ever"),
+        message = stream.message() => message.unwrap_err(),
+    };
+    assert_eq!(status.code(), Code::PermissionDenied);
 }
 
 #[tokio::test]
