@@ -11,11 +11,13 @@ pub enum Workload {
     Python,
     /// The `spiffe` crate.
     Rust,
+    /// java-spiffe on grpc-java.
+    Java,
 }
 
 impl Workload {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Go, Self::Python, Self::Rust];
+    pub const ALL: [Self; 4] = [Self::Go, Self::Python, Self::Rust, Self::Java];
 
     /// Whether it is installed here; says so on standard output when it is not.
     pub fn is_here(self) -> bool {
@@ -62,6 +64,14 @@ impl Workload {
                 ]
             }),
             Self::Rust => Some(vec![binary("rust-client")]),
+            Self::Java => client("java/bin/java").map(|java| {
+                let [classes, jars] = ["classes", "lib/*"].map(|part| {
+                    let folder = client("java").expect("java lies in it").join(part);
+                    folder.display().to_string()
+                });
+                let path = format!("{classes}:{jars}");
+                vec![java, "-cp".into(), path.into(), "Client".into()]
+            }),
         }
     }
 }
