@@ -1,54 +1,264 @@
-//! A black-box client for the figures that we promise: it starts a server and a node agent as an operator would, asks
-//! from outside, and prints what it saw. Nothing is asserted: a shared machine would make that a lie.
+//! The benchmark: our daemons beside the real SPIRE, on one machine in one run, asked from outside over the protocols
+//! that both speak. Nothing is asserted: a shared machine would make that a lie. CPU time for each call is the figure to
+//! trust, because neighbours hardly move it.
 //!
-//! `bench [--seconds N]`: how long each rate is measured, 5 by default.
+//! `tests/bench/run` builds both sides and runs this. `bench [--spire FOLDER] [--seconds N] [--page FILE]`: where
+//! `spire-server` and `spire-agent` lie (without it only our side is measured), how long a turn of load takes, which page
+//! gets the table between its two marks.
 
 #![expect(
     clippy::unwrap_used,
     reason = "a measurement that can't be made stops by a panic"
 )]
 
-mod figures;
+mod canned;
+mod daemon;
+mod delivery;
+mod hashed;
+mod memory;
+mod muster;
+mod page;
+mod restarts;
 mod server;
+mod side;
+mod spire;
+mod table;
+mod turns;
 mod workload;
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
-use muster_tests::{Cluster, Settings};
+use self::{
+    canned::Canned,
+    delivery::Seen,
+    hashed::Program,
+    side::Side,
+    spire::Executables,
+    table::{Budget, Table, Unit},
+};
 
-use self::figures::Figures;
+struct Args {
+    spire: Option<PathBuf>,
+    each: Duration,
+    page: Option<PathBuf>,
+}
 
 fn main() {
-    let mut seconds = 5;
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        match (arg.as_str(), args.next()) {
-            ("--seconds", Some(value)) => seconds = value.parse().unwrap(),
-            _ => panic!("usage: bench [--seconds N]"),
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    match args.split_first() {
+        Some((role, rest)) if role == "canned" => runtime.block_on(canned::serve(rest)),
+        Some((role, rest)) if role == "caller" => runtime.block_on(hashed::caller(rest)),
+        _ => compare(&runtime, &Args::parse(args)),
+    }
+}
+
+impl Args {
+    fn parse(args: Vec<String>) -> Self {
+        let mut parsed = Self {
+            spire: None,
+            each: Duration::from_secs(2),
+            page: None,
+        };
+        let mut args = args.into_iter();
+        while let Some(arg) = args.next() {
+            match (arg.as_str(), args.next()) {
+                ("--spire", Some(folder)) => parsed.spire = Some(folder.into()),
+                ("--seconds", Some(seconds)) => parsed.each = Duration::from_secs(seconds.parse().unwrap()),
+                ("--page", Some(page)) => parsed.page = Some(page.into()),
+                _ => panic!("usage: bench [--spire FOLDER] [--seconds N] [--page FILE]"),
+            }
+        }
+        parsed
+    }
+}
+
+fn compare(runtime: &tokio::runtime::Runtime, args: &Args) {
+    let began = Instant::now();
+    let (cluster, mut ours) = muster::install();
+    let mut spire = args.spire.as_ref().map(|programs| spire::install(programs));
+    let mut table = Table::default();
+    let folder = cluster.path();
+    let (spire_folder, spire_side) = match &mut spire {
+        Some((folder, side)) => (Some(folder.path()), Some(side)),
+        None => (None, None),
+    };
+    runtime.block_on(measure(
+        &mut table,
+        folder,
+        spire_side.zip(spire_folder),
+        &mut ours,
+        args.each,
+    ));
+    let (promised, kept) = table.kept();
+    println!(
+        "\n{kept} of {promised} budgets kept; {} s",
+        began.elapsed().as_secs()
+    );
+    if let Some(page) = &args.page {
+        page::write(page, &table);
+    }
+}
+
+async fn measure(
+    table: &mut Table,
+    folder: &Path,
+    spire: Option<(&mut Side, &Path)>,
+    ours: &mut Side,
+    each: Duration,
+) {
+    let (mut spire, spire_folder) = match spire {
+        Some((side, folder)) => (Some(side), Some(folder)),
+        None => (None, None),
+    };
+    for side in spire.iter_mut().map(|side| &mut **side).chain([&mut *ours]) {
+        side.server.start();
+        side.server_answers().await;
+        side.know_us().await;
+        side.start_agent().await;
+    }
+    programs(table, spire.as_deref(), ours);
+    restarts::starts(table, spire.as_deref_mut(), ours).await;
+    memory::idle(table, spire.as_deref(), ours).await;
+    memory::streams(table, spire.as_deref_mut(), ours).await;
+
+    let canned = Canned::start(ours, folder.to_path_buf()).await;
+    workload::Doors::of(spire.as_deref(), &canned, ours, each)
+        .measure(table)
+        .await;
+    drop(canned);
+    server::mint(table, spire.as_deref(), ours, each).await;
+
+    // SPIRE's agent looks every five seconds: a few rounds of it take a minute.
+    let (mut theirs, mut seen) = (Seen::default(), Seen::default());
+    for _ in 0..5 {
+        delivery::watch_changes(ours, 20, &mut seen).await;
+        if let Some(spire) = &spire {
+            delivery::watch_changes(spire, 1, &mut theirs).await;
         }
     }
-    let cluster = Cluster::start(&Settings::default());
-    let figures = Figures::of(&cluster, Duration::from_secs(seconds));
-    figures.line(
-        "memory: server idle",
-        format!("{:.1} MB", figures.server_megabytes()),
+    delivery::told(table, "", spire.as_ref().map(|_| theirs), None, seen);
+    restarts::without_server(table, spire.as_deref_mut(), ours).await;
+
+    let program = Program::make(folder);
+    if let (Some(spire), Some(folder)) = (spire.as_deref_mut(), spire_folder) {
+        spire.agent.stop();
+        spire
+            .agent
+            .arguments(spire::run_agent(folder, Executables::Measured));
+        spire.start_agent().await;
+    }
+    hashed(table, &program, spire.as_deref_mut(), ours, each).await;
+    if let (Some(spire), Some(folder)) = (spire.as_deref_mut(), spire_folder) {
+        spire.agent.stop();
+        spire
+            .agent
+            .arguments(spire::run_agent(folder, Executables::Ignored));
+        spire.start_agent().await;
+    }
+    many_entries(table, spire, ours).await;
+}
+
+fn programs(table: &mut Table, spire: Option<&Side>, ours: &Side) {
+    memory::both(
+        table,
+        "size of the server's program, stripped",
+        spire,
+        ours,
+        Budget::AtMost(25.0),
+        |side| side.server.program_megabytes(),
     );
-    figures.line(
-        "memory: agent idle",
-        format!("{:.1} MB", figures.agent_megabytes()),
+    memory::both(
+        table,
+        "size of the agent's program, stripped",
+        spire,
+        ours,
+        Budget::AtMost(25.0),
+        |side| side.agent.program_megabytes(),
     );
-    cluster.register("/bench", &[&format!("unix:uid:{}", nix::unistd::getuid())]);
-    cluster.block_on(async {
-        workload::fetch_on_open_connections(&figures).await;
-        workload::fetch_on_new_connections(&figures).await;
-        workload::fetch_jwt(&figures).await;
-        server::mint(&figures).await;
-        server::create_to_stream(&figures).await;
-        workload::open_streams(&figures).await;
-        server::create_entries(&figures).await;
-    });
-    figures.line(
-        "memory: server with the entries of this run",
-        format!("{:.1} MB", figures.server_megabytes()),
+    let muster = std::fs::metadata(muster_tests::binary("muster")).unwrap().len() as f64 / 1e6;
+    memory::add(
+        table,
+        "size of the operator's command, stripped",
+        Unit::Megabytes,
+        &[muster],
+        Budget::AtMost(40.0),
+    );
+}
+
+async fn hashed(
+    table: &mut Table,
+    program: &Program,
+    spire: Option<&mut Side>,
+    ours: &mut Side,
+    each: Duration,
+) {
+    let mut did = [None, None, None];
+    if let Some(spire) = spire {
+        did[0] = Some(program.measure(spire, each).await);
+    }
+    did[2] = Some(program.measure(ours, each).await);
+    let what = "FetchX509SVID known by the hash of 16 MB, 16 callers";
+    workload::rate(table, what, &did, Budget::None);
+    workload::cpu(table, "its CPU time in the agent", &did, 0, Budget::AtMost(25.0));
+}
+
+/// A large registry: 20,000 entries on both sides, then 100,000 on ours (SPIRE would need five minutes for them).
+async fn many_entries(table: &mut Table, spire: Option<&mut Side>, ours: &mut Side) {
+    let mut theirs = None;
+    if let Some(spire) = &spire {
+        theirs = Some(server::fill(spire, 0, 20_000).await);
+    }
+    let filled = server::fill(ours, 0, 20_000).await;
+    server::created(table, theirs, filled);
+    memory::idle_cpu(table, spire.as_deref(), ours, Duration::from_secs(30)).await;
+
+    server::fill(ours, 20_000, 80_000).await;
+    let (mut theirs, mut seen) = (Seen::default(), Seen::default());
+    if let Some(spire) = &spire {
+        delivery::watch_changes(spire, 2, &mut theirs).await;
+    }
+    delivery::watch_changes(ours, 100, &mut seen).await;
+    let at_twenty = Some("20,000");
+    let theirs = spire.as_ref().map(|_| theirs);
+    delivery::told(table, " among 100,000 entries", theirs, at_twenty, seen);
+
+    let megabytes = spire.as_ref().map(|side| side.server.megabytes());
+    memory::remarked(
+        table,
+        "memory of the server, 100,000 entries",
+        Unit::Megabytes,
+        megabytes,
+        ours.server.megabytes(),
+        Budget::AtMost(150.0),
+    );
+    let megabytes = spire.as_ref().map(|side| side.agent.megabytes());
+    memory::remarked(
+        table,
+        "memory of the agent, 100,000 entries of its node",
+        Unit::Megabytes,
+        megabytes,
+        ours.agent.megabytes(),
+        Budget::None,
+    );
+    let theirs = match spire {
+        Some(spire) => Some(restarts::server(spire, 1).await),
+        None => None,
+    };
+    let started = restarts::server(ours, 3).await;
+    memory::remarked(
+        table,
+        "server started → its first answer, 100,000 entries",
+        Unit::Millis,
+        theirs,
+        started,
+        Budget::AtMost(1_000.0),
     );
 }

@@ -1,145 +1,92 @@
-//! The rows of the server, and those from the server to a stream.
+//! The rows of the server: certificates and entries.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use muster_pki::{KeyAlgorithm, LocalKey, x509::create_csr};
-use muster_proto::spire::server::{
-    entry::{BatchCreateEntryRequest, entry_client::EntryClient},
-    svid::{MintX509svidRequest, svid_client::SvidClient},
-};
-use tokio::task::JoinSet;
+use muster_proto::spire::server::svid::{MintX509svidRequest, svid_client::SvidClient};
 
 use crate::{
-    figures::{Figures, Span, percentile},
-    workload::watch,
+    daemon::cpu,
+    side::Side,
+    table::{Budget, Cell, Row, Table, Unit},
+    turns::{Asked, Call, in_turn},
+    workload,
 };
 
-pub(crate) async fn mint(figures: &Figures<'_>) {
+const MINTERS: usize = 8;
+
+pub(crate) async fn mint(table: &mut Table, spire: Option<&Side>, ours: &Side, each: Duration) {
     let key = LocalKey::generate(KeyAlgorithm::EcP256).unwrap();
     let id = "spiffe://example.org/minted".parse().unwrap();
     let csr = create_csr(&key, Some(&id)).unwrap();
-    let mut callers = JoinSet::new();
-    let mut channels = Vec::new();
-    for _ in 0..8 {
-        channels.push(figures.cluster.channel().await);
-    }
-    let span = Span::begin(figures.cluster.server().pid());
-    let end = span.began + figures.each;
-    for channel in channels {
-        let csr = csr.clone();
-        callers.spawn(async move {
-            let mut client = SvidClient::new(channel);
-            let (mut done, mut refused) = (0u64, 0u64);
-            while Instant::now() < end {
-                match client
-                    .mint_x509svid(MintX509svidRequest {
-                        csr: csr.clone(),
-                        ttl: 600,
-                    })
-                    .await
-                {
-                    Ok(_) => done += 1,
-                    Err(_) => refused += 1,
-                }
-            }
-            (done, refused)
+    let mut asked = Vec::new();
+    for side in spire.into_iter().chain([ours]) {
+        let mut callers: Vec<Call> = Vec::new();
+        for _ in 0..MINTERS {
+            let (channel, csr) = (side.admin().await, csr.clone());
+            callers.push(Box::new(move || {
+                let mut client = SvidClient::new(channel.clone());
+                let request = MintX509svidRequest {
+                    csr: csr.clone(),
+                    ttl: 600,
+                };
+                Box::pin(async move { client.mint_x509svid(request).await.map(|_| ()) })
+            }));
+        }
+        asked.push(Asked {
+            pids: vec![side.server.pid()],
+            callers,
         });
     }
-    let (done, refused) = callers
-        .join_all()
-        .await
-        .into_iter()
-        .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-    figures.rate("MintX509SVID, 8 callers", &span, done);
-    if refused > 0 {
-        figures.line("  refused meanwhile", refused);
-    }
+    let mut did = in_turn(asked, 3, each).await.into_iter();
+    let did = [spire.and_then(|_| did.next()), None, did.next()];
+    workload::rate(table, "MintX509SVID, 8 callers", &did, Budget::AtLeast(8_000.0));
+    workload::cpu(
+        table,
+        "its CPU time in the server",
+        &did,
+        0,
+        Budget::AtMost(110.0),
+    );
 }
 
-pub(crate) async fn create_entries(figures: &Figures<'_>) {
+/// Creates `many` entries of this node in batches, for nobody who is present; entries per second and CPU time each.
+pub(crate) async fn fill(side: &Side, from: usize, many: usize) -> (f64, f64) {
     const BATCH: usize = 500;
-    let mut client = EntryClient::new(figures.cluster.channel().await);
-    let span = Span::begin(figures.cluster.server().pid());
-    let mut done = 0u64;
-    while span.began.elapsed() < figures.each {
-        let entries = (0..BATCH)
+    let channel = side.admin().await;
+    let (began, before) = (Instant::now(), cpu(side.server.pid()));
+    for batch in (from..from + many).step_by(BATCH) {
+        let entries = (batch..batch + BATCH)
             .map(|number| {
-                let number = done + number as u64;
-                // Of nobody present: what is measured is the server.
-                figures.cluster.entry(
-                    &format!("/batch/{number}"),
-                    &[&format!("unix:uid:{}", 5_000_000 + number)],
-                )
+                let nobody = format!("unix:uid:{}", 5_000_000 + number);
+                side.entry(&format!("/batch/{number}"), &[nobody])
             })
             .collect();
-        let answer = client
-            .batch_create_entry(BatchCreateEntryRequest {
-                entries,
-                output_mask: None,
-            })
-            .await
-            .unwrap();
-        let created = answer
-            .into_inner()
-            .results
-            .iter()
-            .filter(|result| result.entry.is_some())
-            .count();
-        assert_eq!(created, BATCH);
-        done += created as u64;
+        side.create(&channel, entries).await;
     }
-    figures.rate("entries created, durable, batches of 500", &span, done);
+    let spent = cpu(side.server.pid()) - before;
+    (
+        many as f64 / began.elapsed().as_secs_f64(),
+        spent.as_secs_f64() * 1e6 / many as f64,
+    )
 }
 
-pub(crate) async fn create_to_stream(figures: &Figures<'_>) {
-    const ROUNDS: usize = 50;
-    let uid = format!("unix:uid:{}", nix::unistd::getuid());
-    let (mut stream, _) = watch(figures.dial().await).await;
-    let (mut created, mut deleted) = (Vec::new(), Vec::new());
-    let mut entries = EntryClient::new(figures.cluster.channel().await);
-    for round in 0..ROUNDS {
-        let entry = figures.cluster.entry(&format!("/to-stream/{round}"), &[&uid]);
-        let path = format!("spiffe://example.org/to-stream/{round}");
-        let began = Instant::now();
-        let answer = entries
-            .batch_create_entry(BatchCreateEntryRequest {
-                entries: vec![entry],
-                output_mask: None,
-            })
-            .await;
-        let id = answer.unwrap().into_inner().results.remove(0).entry.unwrap().id;
-        while !stream
-            .message()
-            .await
-            .unwrap()
-            .unwrap()
-            .svids
-            .iter()
-            .any(|svid| svid.spiffe_id == path)
-        {}
-        created.push(began.elapsed());
-        let began = Instant::now();
-        let ids = vec![id];
-        entries
-            .batch_delete_entry(muster_proto::spire::server::entry::BatchDeleteEntryRequest { ids })
-            .await
-            .unwrap();
-        while stream
-            .message()
-            .await
-            .unwrap()
-            .unwrap()
-            .svids
-            .iter()
-            .any(|svid| svid.spiffe_id == path)
-        {}
-        deleted.push(began.elapsed());
-    }
-    for (what, mut seen) in [
-        ("entry created -> SVID on an open stream", created),
-        ("entry deleted -> gone from the stream", deleted),
-    ] {
-        let (p50, p99) = (percentile(&mut seen, 50), percentile(&mut seen, 99));
-        figures.line(what, format!("p50 {p50:.1} ms, p99 {p99:.1} ms"));
-    }
+pub(crate) fn created(table: &mut Table, spire: Option<(f64, f64)>, ours: (f64, f64)) {
+    let figure = |figure: Option<f64>| figure.map_or(Cell::Empty, Cell::Figure);
+    table.add(Row {
+        what: "entries created, durable, batches of 500".into(),
+        unit: Unit::PerSecond,
+        spire: figure(spire.map(|(rate, _)| rate)),
+        bare: Cell::Empty,
+        ours: Cell::Figure(ours.0),
+        budget: Budget::AtLeast(20_000.0),
+    });
+    table.add(Row {
+        what: "— its CPU time in the server, an entry".into(),
+        unit: Unit::Micros,
+        spire: figure(spire.map(|(_, us)| us)),
+        bare: Cell::Empty,
+        ours: Cell::Figure(ours.1),
+        budget: Budget::None,
+    });
 }

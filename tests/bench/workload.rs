@@ -1,135 +1,204 @@
-//! The rows of the Workload API.
+//! The rows of the Workload API under load.
 
-use std::time::Instant;
-
-use muster_proto::workload::{
-    JwtsvidRequest, X509svidRequest, X509svidResponse, spiffe_workload_api_client::SpiffeWorkloadApiClient,
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
 };
-use tokio::task::JoinSet;
-use tonic::{Request, Streaming, transport::Channel};
 
-use crate::figures::{Figures, Span, percentile};
+use muster_proto::workload::{JwtsvidRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient};
 
-/// A request as SPIFFE libraries send it.
-fn request<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request
-        .metadata_mut()
-        .insert("workload.spiffe.io", "true".parse().unwrap());
-    request
+use crate::{
+    canned::Canned,
+    side::{Side, dial, request, watch},
+    table::{Budget, Cell, Row, Table, Unit},
+    turns::{Asked, Call, Did, in_turn},
+};
+
+/// Who is measured here, in the order of the turns: SPIRE's agent, the canned answers, ours.
+pub(crate) struct Doors {
+    doors: [Option<Door>; 3],
+    each: Duration,
 }
 
-/// Opens a stream and waits for what comes first.
-pub(crate) async fn watch(channel: Channel) -> (Streaming<X509svidResponse>, X509svidResponse) {
-    let mut client = SpiffeWorkloadApiClient::new(channel);
-    let mut stream = client
-        .fetch_x509svid(request(X509svidRequest {}))
-        .await
-        .unwrap()
-        .into_inner();
-    let first = stream.message().await.unwrap().unwrap();
-    (stream, first)
+#[derive(Clone)]
+struct Door {
+    socket: PathBuf,
+    pids: Vec<i32>,
 }
 
-pub(crate) async fn fetch_on_open_connections(figures: &Figures<'_>) {
-    const CALLERS: usize = 16;
-    let mut callers = JoinSet::new();
-    let mut channels = Vec::new();
-    for _ in 0..CALLERS {
-        let channel = figures.dial().await;
-        watch(channel.clone()).await;
-        channels.push(channel);
-    }
-    let span = Span::begin(figures.cluster.agent().pid());
-    let end = span.began + figures.each;
-    for channel in channels {
-        callers.spawn(async move {
-            let mut done = 0u64;
-            while Instant::now() < end {
-                watch(channel.clone()).await;
-                done += 1;
-            }
-            done
-        });
-    }
-    let done = callers.join_all().await.into_iter().sum();
-    figures.rate("FetchX509SVID on an open connection, 16 callers", &span, done);
-}
+/// How often everybody is asked.
+const ROUNDS: usize = 3;
 
-pub(crate) async fn fetch_on_new_connections(figures: &Figures<'_>) {
-    let span = Span::begin(figures.cluster.agent().pid());
-    let mut seen = Vec::new();
-    while span.began.elapsed() < figures.each {
-        let began = Instant::now();
-        watch(figures.dial().await).await;
-        seen.push(began.elapsed());
-    }
-    let (p50, p99) = (percentile(&mut seen, 50), percentile(&mut seen, 99));
-    figures.line(
-        "the same, new connection each, 1 caller",
-        format!("p50 {p50:.2} ms, p99 {p99:.2} ms"),
-    );
-    figures.rate("  as a rate", &span, seen.len() as u64);
-}
-
-pub(crate) async fn fetch_jwt(figures: &Figures<'_>) {
-    for (what, fresh) in [
-        ("FetchJWTSVID, cached, 4 callers", false),
-        ("FetchJWTSVID, new audience, 4 callers", true),
-    ] {
-        let mut callers = JoinSet::new();
-        let mut channels = Vec::new();
-        for _ in 0..4 {
-            channels.push(figures.dial().await);
+impl Doors {
+    pub(crate) fn of(spire: Option<&Side>, canned: &Canned, ours: &Side, each: Duration) -> Self {
+        let door = |side: &Side| Door {
+            socket: side.workload.clone(),
+            pids: vec![side.agent.pid(), side.server.pid()],
+        };
+        let bare = Door {
+            socket: canned.socket.clone(),
+            pids: vec![canned.daemon.pid()],
+        };
+        Self {
+            doors: [spire.map(door), Some(bare), Some(door(ours))],
+            each,
         }
-        let span = Span::begin(figures.cluster.agent().pid());
-        let end = span.began + figures.each;
-        for (caller, channel) in channels.into_iter().enumerate() {
-            callers.spawn(async move {
-                let mut client = SpiffeWorkloadApiClient::new(channel);
-                let (mut done, mut refused) = (0u64, 0u64);
-                while Instant::now() < end {
-                    let audience = if fresh {
-                        format!("bench-{caller}-{done}-{refused}")
-                    } else {
-                        "bench".to_owned()
-                    };
-                    let message = JwtsvidRequest {
-                        audience: vec![audience],
-                        spiffe_id: String::new(),
-                    };
-                    match client.fetch_jwtsvid(request(message)).await {
-                        Ok(_) => done += 1,
-                        Err(_) => refused += 1,
-                    }
-                }
-                (done, refused)
+    }
+
+    /// Everything that is measured by calls alone.
+    pub(crate) async fn measure(&self, table: &mut Table) {
+        let did = self.ask(16, Kind::Open).await;
+        rate(
+            table,
+            "FetchX509SVID on an open connection, 16 callers",
+            &did,
+            Budget::AtLeast(18_000.0),
+        );
+        cpu(table, "its CPU time in the agent", &did, 0, Budget::AtMost(25.0));
+
+        let did = self.ask(1, Kind::New).await;
+        let p50 = |did: &Option<Did>| cell(did, |did| did.p50_ms);
+        row(
+            table,
+            "the same, a new connection each, 1 caller, p50",
+            Unit::Millis,
+            &did,
+            p50,
+            Budget::AtMost(0.65),
+        );
+        cpu(table, "its CPU time in the agent", &did, 0, Budget::None);
+
+        let did = self.ask(4, Kind::CachedToken).await;
+        rate(
+            table,
+            "FetchJWTSVID, token held, 4 callers",
+            &did,
+            Budget::AtLeast(15_000.0),
+        );
+        cpu(table, "its CPU time in the agent", &did, 0, Budget::None);
+
+        let mut did = self.ask(4, Kind::NewToken).await;
+        did[1] = None;
+        rate(
+            table,
+            "FetchJWTSVID, new audience each, 4 callers",
+            &did,
+            Budget::AtLeast(6_000.0),
+        );
+        cpu(table, "its CPU time in the agent", &did, 0, Budget::None);
+        cpu(table, "its CPU time in the server", &did, 1, Budget::None);
+    }
+
+    async fn ask(&self, callers: usize, kind: Kind) -> [Option<Did>; 3] {
+        let mut asked = Vec::new();
+        for (number, door) in self.doors.iter().enumerate() {
+            let Some(door) = door else { continue };
+            let mut calls = Vec::new();
+            for caller in 0..callers {
+                calls.push(kind.call(&door.socket, number * callers + caller).await);
+            }
+            asked.push(Asked {
+                pids: door.pids.clone(),
+                callers: calls,
             });
         }
-        let (done, refused) = callers
-            .join_all()
-            .await
-            .into_iter()
-            .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        figures.rate(what, &span, done);
-        if refused > 0 {
-            figures.line("  refused meanwhile", refused);
-        }
+        let mut did = in_turn(asked, ROUNDS, self.each).await.into_iter();
+        [0, 1, 2].map(|number| self.doors[number].as_ref().and_then(|_| did.next()))
     }
 }
 
-pub(crate) async fn open_streams(figures: &Figures<'_>) {
-    const STREAMS: usize = 1_000;
-    let mut held = Vec::new();
-    // Connections of one caller are bounded, and streams of one connection too.
-    for _ in 0..STREAMS / 10 {
-        let channel = figures.dial().await;
-        for _ in 0..10 {
-            held.push(watch(channel.clone()).await);
+#[derive(Clone, Copy)]
+enum Kind {
+    Open,
+    New,
+    CachedToken,
+    NewToken,
+}
+
+impl Kind {
+    async fn call(self, socket: &Path, caller: usize) -> Call {
+        let socket = socket.to_path_buf();
+        if let Self::New = self {
+            return Box::new(move || {
+                let socket = socket.clone();
+                Box::pin(async move {
+                    let channel = dial(socket)
+                        .await
+                        .map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+                    watch(channel).await.map(|_| ())
+                })
+            });
         }
+        let channel = dial(socket).await.unwrap();
+        if let Self::Open = self {
+            return Box::new(move || {
+                let channel = channel.clone();
+                Box::pin(async move { watch(channel).await.map(|_| ()) })
+            });
+        }
+        let mut number = 0u64;
+        Box::new(move || {
+            let mut client = SpiffeWorkloadApiClient::new(channel.clone());
+            number += 1;
+            let audience = match self {
+                Self::NewToken => format!("bench-{caller}-{number}"),
+                _ => "bench".to_owned(),
+            };
+            Box::pin(async move {
+                let message = JwtsvidRequest {
+                    audience: vec![audience],
+                    spiffe_id: String::new(),
+                };
+                client.fetch_jwtsvid(request(message)).await.map(|_| ())
+            })
+        })
     }
-    figures.line(
-        "memory: agent with 1,000 open streams",
-        format!("{:.1} MB", figures.agent_megabytes()),
+}
+
+fn cell(did: &Option<Did>, figure: impl Fn(&Did) -> f64) -> Cell {
+    did.as_ref().map_or(Cell::Empty, |did| Cell::Figure(figure(did)))
+}
+
+/// A row of three.
+pub(crate) fn row(
+    table: &mut Table,
+    what: &str,
+    unit: Unit,
+    did: &[Option<Did>; 3],
+    figure: impl Fn(&Option<Did>) -> Cell,
+    budget: Budget,
+) {
+    let [spire, bare, ours] = [0, 1, 2].map(|number| figure(&did[number]));
+    let refused: u64 = did.iter().flatten().map(|did| did.refused).sum();
+    if refused > 0 {
+        println!("refused meanwhile: {refused}");
+    }
+    table.add(Row {
+        what: what.to_owned(),
+        unit,
+        spire,
+        bare,
+        ours,
+        budget,
+    });
+}
+
+pub(crate) fn rate(table: &mut Table, what: &str, did: &[Option<Did>; 3], budget: Budget) {
+    row(
+        table,
+        what,
+        Unit::PerSecond,
+        did,
+        |did| cell(did, |did| did.per_second),
+        budget,
     );
+}
+
+pub(crate) fn cpu(table: &mut Table, what: &str, did: &[Option<Did>; 3], process: usize, budget: Budget) {
+    let figure = |did: &Option<Did>| {
+        did.as_ref()
+            .and_then(|did| did.cpu_us.get(process))
+            .map_or(Cell::Empty, |us| Cell::Figure(*us))
+    };
+    row(table, &format!("— {what}"), Unit::Micros, did, figure, budget);
 }
