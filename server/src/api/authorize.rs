@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use http::{Request, Response};
 use muster_audit::{Action, Event, Object};
+use muster_identity::SpiffeId;
 use muster_pki::tls::peer_svid;
 use muster_proto::convert::Reason;
 use muster_transport::{AdminPeer, TlsPeer};
@@ -20,8 +21,8 @@ use tower::{Layer, Service};
 
 use super::limits::Limited;
 use super::methods::{Open, open_to};
-use super::{Caller, Context, Origin, Refusal, Role};
-use crate::nodes::NodeRefusal;
+use super::{Caller, Context, Origin, Refusal, Role, status};
+use crate::nodes::{AuthorizeError, NodeCertificate};
 
 /// Puts the authorisation before a service.
 #[derive(Clone)]
@@ -131,7 +132,7 @@ impl Context {
             return Err(denied().reason(Reason::AgentExpired));
         }
         let id = svid.id();
-        if open.admin && (self.admin_ids.contains(id) || self.registry.view().is_admin(id)) {
+        if open.admin && self.is_admin(id) {
             return Ok(Role::Admin);
         }
         if open.downstream && self.registry.view().has_downstream(id) {
@@ -140,22 +141,18 @@ impl Context {
         if !open.agent {
             return Err(denied());
         }
-        match self
-            .nodes
-            .authorize(id, svid.serial(), svid.not_after(), now)
-            .await
-        {
+        match self.nodes.authorize(&NodeCertificate::of(svid), now).await {
             Ok(_) => Ok(Role::Agent),
-            Err(refusal) => Err(match refusal {
-                NodeRefusal::Expired => denied().reason(Reason::AgentExpired),
-                NodeRefusal::NotAttested => denied().reason(Reason::AgentNotAttested),
-                NodeRefusal::NotActive => denied().reason(Reason::AgentNotActive),
-                NodeRefusal::Banned => denied().reason(Reason::AgentBanned),
-                NodeRefusal::Unavailable(source) => {
-                    Refusal::unavailable("the node's standing is not known").because(source)
-                }
-            }),
+            Err(AuthorizeError::Refused(refusal)) => Err(denied().reason(status::reason(refusal))),
+            Err(error @ AuthorizeError::Unavailable(_)) => {
+                Err(Refusal::unavailable("the node's standing is not known").because(error))
+            }
         }
+    }
+
+    /// Whether the ID is an administrator now, by configuration or by an entry.
+    pub(super) fn is_admin(&self, id: &SpiffeId) -> bool {
+        self.admin_ids.contains(id) || self.registry.view().is_admin(id)
     }
 }
 

@@ -8,6 +8,7 @@ use muster_identity::SpiffeId;
 use muster_pki::x509::X509Svid;
 
 use super::Refusal;
+use crate::nodes::NodeCertificate;
 
 /// The caller of a request: put into the request's extensions by the authorisation layer, taken from there by handlers.
 #[derive(Clone, Debug)]
@@ -94,6 +95,14 @@ impl Caller {
     pub fn node(&self) -> Result<&SpiffeId, Refusal> {
         match (self.role, self.spiffe_id()) {
             (Role::Agent, Some(id)) => Ok(id),
+            _ => Err(Refusal::internal("the caller is not a node")),
+        }
+    }
+
+    /// The certificate that the calling node showed. Only for methods that are open to nodes.
+    pub(crate) fn certificate(&self) -> Result<NodeCertificate, Refusal> {
+        match (self.role, self.svid()) {
+            (Role::Agent, Some(svid)) => Ok(NodeCertificate::of(svid)),
             _ => Err(Refusal::internal("the caller is not a node")),
         }
     }

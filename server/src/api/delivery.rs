@@ -1,8 +1,8 @@
 //! `muster.entry.v1.Delivery`: whether entries have arrived on the nodes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use muster_identity::EntryId;
+use muster_identity::{EntryId, UnixTime};
 use muster_proto::{
     convert,
     delivery::{FollowRequest, FollowResponse, delivery_server::Delivery},
@@ -11,10 +11,12 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Context, Refusal};
+use super::{Caller, Context, Refusal};
 
 /// How many entries may be followed by one call.
 const MOST: usize = 1_000;
+/// How long an answer may stay unread.
+const UNREAD: Duration = Duration::from_secs(10);
 
 /// Follows entries to the nodes.
 pub struct DeliveryService {
@@ -33,6 +35,7 @@ impl Delivery for DeliveryService {
     type FollowStream = ReceiverStream<Result<FollowResponse, Status>>;
 
     async fn follow(&self, request: Request<FollowRequest>) -> Result<Response<Self::FollowStream>, Status> {
+        let caller = Caller::of(&request)?;
         let ids = &request.get_ref().entry_ids;
         if ids.is_empty() || ids.len() > MOST {
             return Err(Refusal::invalid(format!("entry_ids: name 1 to {MOST}")).into());
@@ -46,42 +49,52 @@ impl Delivery for DeliveryService {
         let context = Arc::clone(&self.context);
         self.context
             .spawner
-            .spawn_for_peer("entry delivery", follow(context, ids, answers));
+            .spawn_for_peer("entry delivery", follow(context, caller, ids, answers));
         Ok(Response::new(ReceiverStream::new(answered)))
     }
 }
 
-/// Answers whenever a number changes, until all is done or nobody listens any more.
+/// Answers whenever a number changes, until all is done, nobody listens any more, or the caller is no administrator any more.
 async fn follow(
     context: Arc<Context>,
+    caller: Caller,
     ids: Vec<EntryId>,
     answers: mpsc::Sender<Result<FollowResponse, Status>>,
 ) {
     // Subscribed before the first look, so that nothing falls between.
     let (mut installed, mut commits) = (context.connections.watch(), context.registry.subscribe());
     let stop = context.spawner.stop();
+    // One second on: a certificate counts to the end of its last second.
+    let ends = caller.svid().map_or(UnixTime::MAX, |svid| svid.not_after());
+    let ended = ends.saturating_add(Duration::from_secs(1));
     let mut told = None;
     loop {
         installed.mark_unchanged();
         commits.mark_unchanged();
-        let answer = match standing(&context, &ids) {
-            Ok(answer) => answer,
-            Err(refusal) => {
-                // Nobody may be there to read it.
-                let _ = answers.send(Err(refusal.into_status())).await;
-                return;
-            }
+        let answer = match context
+            .still_admin(&caller)
+            .and_then(|()| progress(&context, &ids))
+        {
+            Ok(answer) if told == Some(answer) => None,
+            answer => Some(answer),
         };
-        if told != Some(answer) && answers.send(Ok(answer)).await.is_err() {
-            return;
-        }
-        told = Some(answer);
-        if answer.done {
-            return;
+        if let Some(answer) = answer {
+            let last = answer.as_ref().map_or(true, |answer| answer.done);
+            told = answer.as_ref().ok().copied();
+            let answer = answer.map_err(Refusal::into_status);
+            tokio::select! {
+                biased;
+                () = stop.ordered() => return,
+                sent = tokio::time::timeout(UNREAD, answers.send(answer)) => match sent {
+                    Ok(Ok(())) if !last => {}
+                    _ => return,
+                },
+            }
         }
         tokio::select! {
             () = stop.ordered() => return,
             () = answers.closed() => return,
+            () = context.clock.sleep_until(ended) => {}
             _ = installed.changed() => {}
             _ = commits.changed() => {}
         }
@@ -89,7 +102,7 @@ async fn follow(
 }
 
 /// How many connected nodes are entitled to one of the entries, and how many of them have it as it is now.
-fn standing(context: &Context, ids: &[EntryId]) -> Result<FollowResponse, Refusal> {
+fn progress(context: &Context, ids: &[EntryId]) -> Result<FollowResponse, Refusal> {
     let nodes = context.connections.installed();
     // The view is taken after the nodes' positions: a position can't be ahead of the view it is compared with.
     let view = context.registry.view();

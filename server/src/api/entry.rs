@@ -14,7 +14,8 @@ use muster_proto::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Caller, Context, Refusal};
+use super::{Caller, Context, Refusal, dismissal, until_dismissed};
+use crate::sync::StreamKind;
 
 /// The service.
 pub struct EntryService {
@@ -160,11 +161,10 @@ impl wire::entry_server::Entry for EntryService {
         request: Request<wire::GetAuthorizedEntriesRequest>,
     ) -> Result<Response<wire::GetAuthorizedEntriesResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let node = caller.node()?;
         let mask = request.get_ref().output_mask;
-        let view = self.context.registry.view();
+        let view = self.context.view_for(&caller)?;
         let entries = view
-            .entitled_set(node)
+            .entitled_set()
             .into_iter()
             .map(|found| convert::entry_to_wire(&found.entry, mask.as_ref()))
             .collect();
@@ -179,12 +179,9 @@ impl wire::entry_server::Entry for EntryService {
         request: Request<Streaming<wire::SyncAuthorizedEntriesRequest>>,
     ) -> Result<Response<Self::SyncAuthorizedEntriesStream>, Status> {
         let caller = Caller::of(&request)?;
-        let node = caller.node()?.clone();
-        let view = self.context.registry.view();
-        Ok(Response::new(Box::pin(authorized::sync(
-            view,
-            node,
-            request.into_inner(),
-        ))))
+        let dismissed = dismissal(&self.context, &caller, StreamKind::AuthorizedEntries)?;
+        let answers = authorized::sync(Arc::clone(&self.context), caller.clone(), request.into_inner());
+        let answers = until_dismissed(Arc::clone(&self.context), caller, answers, dismissed);
+        Ok(Response::new(Box::pin(answers)))
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use muster_audit::{Action, Event, Object, Outcome};
-use muster_identity::{Revision, SpiffeId};
+use muster_identity::Revision;
 use muster_pki::{
     jwt::{Audience, JwtSvid, TokenId},
     x509::{Csr, CsrError, Subject, X509Svid},
@@ -24,12 +24,11 @@ use crate::{
 pub(super) async fn x509_for_entry(
     context: &Context,
     caller: &Caller,
-    node: &SpiffeId,
     entry_id: &str,
     csr: Vec<u8>,
 ) -> Result<(X509Svid, Revision), Refusal> {
     let signed = async {
-        let registered = entitled(context, node, entry_id)?;
+        let registered = entitled(context, caller, entry_id)?;
         if csr.is_empty() {
             return Err(Refusal::invalid("csr: missing"));
         }
@@ -59,7 +58,10 @@ pub(super) async fn x509_for_entry(
                 .fact("serial", svid.serial())
                 .fact("expires_at", svid.not_after());
             context.record(event).await?;
-            Ok((svid, registered.x509_version))
+            match entitled(context, caller, entry_id) {
+                Ok(_) => Ok((svid, registered.x509_version)),
+                Err(refusal) => Err(refused(context, caller, Action::X509SvidSign, entry_id, refusal).await),
+            }
         }
         Err(refusal) => Err(refused(context, caller, Action::X509SvidSign, entry_id, refusal).await),
     }
@@ -69,13 +71,12 @@ pub(super) async fn x509_for_entry(
 pub(super) async fn jwt_for_entry(
     context: &Context,
     caller: &Caller,
-    node: &SpiffeId,
     entry_id: &str,
     audience: Vec<String>,
 ) -> Result<JwtSvid, Refusal> {
     let recorded_audience = audience.clone();
     let signed = async {
-        let registered = entitled(context, node, entry_id)?;
+        let registered = entitled(context, caller, entry_id)?;
         let audience =
             Audience::new(audience).map_err(|error| Refusal::invalid(format!("audience: {error}")))?;
         let spec = &registered.entry.spec;
@@ -100,20 +101,24 @@ pub(super) async fn jwt_for_entry(
                 .fact_list("audience", &recorded_audience)
                 .fact("expires_at", svid.expires_at());
             context.record(event).await?;
-            Ok(svid)
+            match entitled(context, caller, entry_id) {
+                Ok(_) => Ok(svid),
+                Err(refusal) => Err(refused(context, caller, Action::JwtSvidSign, entry_id, refusal).await),
+            }
         }
         Err(refusal) => Err(refused(context, caller, Action::JwtSvidSign, entry_id, refusal).await),
     }
 }
 
-/// The entry, if the node may have it. An unknown entry and somebody else's are not told apart.
-fn entitled(context: &Context, node: &SpiffeId, entry_id: &str) -> Result<Arc<Registered>, Refusal> {
+/// The entry, if the node counts and may have it now. Asked before signing, after all waiting for a turn, and once more before the answer leaves: a ban or a deletion
+/// may have come while the signature and its record were made (I4). An unknown entry and somebody else's are not told apart.
+fn entitled(context: &Context, caller: &Caller, entry_id: &str) -> Result<Arc<Registered>, Refusal> {
     if entry_id.is_empty() {
         return Err(Refusal::invalid("entry_id: missing"));
     }
     let id = convert::entry_id("entry_id", entry_id)?;
-    let view = context.registry.view();
-    view.entitled(node, &id)
+    let view = context.view_for(caller)?;
+    view.entitled(&id)
         .cloned()
         .ok_or_else(|| Refusal::not_found("entry not found or not authorized"))
 }

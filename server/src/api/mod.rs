@@ -23,7 +23,9 @@ pub mod svid;
 mod caller;
 mod context;
 mod issue;
+mod standing;
 
 pub use caller::{Caller, Origin, Role};
 pub use context::Context;
+pub(crate) use standing::{Dismissal, dismissal, until_dismissed};
 pub use status::Refusal;

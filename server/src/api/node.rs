@@ -3,17 +3,14 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures_util::{Stream, StreamExt as _, stream};
-use muster_identity::SpiffeId;
 use muster_proto::{
     convert,
     node::{self, issue_request, issue_response},
 };
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Caller, Context, Refusal, issue, limits::Limited};
-use crate::sync;
+use super::{Caller, Context, Refusal, dismissal, issue, limits::Limited, until_dismissed};
+use crate::sync::{Conversation, Outlet, StreamKind, outlet};
 
 /// How many items a node may have signed in one request, as with SPIRE's agents.
 const MOST_ITEMS: usize = 500;
@@ -36,73 +33,54 @@ impl NodeService {
     }
 }
 
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
 #[tonic::async_trait]
 impl node::node_server::Node for NodeService {
-    type SyncStream = Answers<node::SyncResponse>;
+    type SyncStream = Outlet<node::SyncResponse>;
 
     async fn sync(
         &self,
         request: Request<Streaming<node::SyncRequest>>,
     ) -> Result<Response<Self::SyncStream>, Status> {
         let caller = Caller::of(&request)?;
-        let id = caller.node()?.clone();
-        let (answers, answered) = mpsc::channel(UNREAD);
-        let conversation = sync::Conversation::new(
-            Arc::clone(&self.context),
-            caller,
-            id,
-            request.into_inner(),
-            answers,
-        )?;
+        let dismissed = dismissal(&self.context, &caller, StreamKind::Sync)?;
+        let (inlet, outlet) = outlet(UNREAD);
+        let conversation = Conversation::new(Arc::clone(&self.context), caller, request.into_inner(), inlet)?;
         self.context
             .spawner
-            .spawn_for_peer("node sync", conversation.run());
-        Ok(Response::new(Box::pin(ReceiverStream::new(answered))))
+            .spawn_for_peer("node sync", conversation.run(dismissed));
+        Ok(Response::new(outlet))
     }
 
-    type IssueStream = Answers<node::IssueResponse>;
+    type IssueStream = Pin<Box<dyn Stream<Item = Result<node::IssueResponse, Status>> + Send>>;
 
     async fn issue(
         &self,
         request: Request<Streaming<node::IssueRequest>>,
     ) -> Result<Response<Self::IssueStream>, Status> {
         let caller = Caller::of(&request)?;
-        let id = caller.node()?.clone();
-        let end = sync::end_of(&caller)?;
-        let clock = Arc::clone(&self.context.clock);
-        let context = Arc::clone(&self.context);
+        let dismissed = dismissal(&self.context, &caller, StreamKind::Issue)?;
+        let (context, node) = (Arc::clone(&self.context), caller.clone());
         let answers = request
             .into_inner()
             .map(move |request| {
-                let (context, caller, id) = (Arc::clone(&context), caller.clone(), id.clone());
+                let (context, node) = (Arc::clone(&context), node.clone());
                 async move {
-                    // The node may have been banned since the stream began: asked anew for each request (T-32).
-                    sync::standing(&context, &caller, &id)?;
-                    Ok(answer(&context, &caller, &id, request?).await)
+                    let answer = answer(&context, &node, request?).await;
+                    // What was signed first has waited for the rest of its batch.
+                    context.view_for(&node)?;
+                    Ok(answer)
                 }
             })
             .buffer_unordered(REQUESTS_AT_ONCE);
-        let until_the_certificate_ends = answers.take_until(async move { clock.sleep_until(end).await });
-        // What comes after a failure would be answered by nobody.
-        let until_failure = until_the_certificate_ends.scan(false, |failed, answer: Result<_, Status>| {
-            let go_on = !std::mem::replace(failed, answer.is_err());
-            std::future::ready(go_on.then_some(answer))
-        });
-        Ok(Response::new(Box::pin(until_failure)))
+        let answers = until_dismissed(Arc::clone(&self.context), caller, answers, dismissed);
+        Ok(Response::new(Box::pin(answers)))
     }
 }
 
-async fn answer(
-    context: &Context,
-    caller: &Caller,
-    node: &SpiffeId,
-    request: node::IssueRequest,
-) -> node::IssueResponse {
+async fn answer(context: &Context, caller: &Caller, request: node::IssueRequest) -> node::IssueResponse {
     let what = match request.what {
-        Some(issue_request::What::X509(batch)) => x509(context, caller, node, batch).await,
-        Some(issue_request::What::Jwt(order)) => jwt(context, caller, node, order).await,
+        Some(issue_request::What::X509(batch)) => x509(context, caller, batch).await,
+        Some(issue_request::What::Jwt(order)) => jwt(context, caller, order).await,
         None => Err(Refusal::invalid("what: missing, or newer than this server")),
     };
     let what = what.unwrap_or_else(|refusal| issue_response::What::Refused(refusal.into_item()));
@@ -115,7 +93,6 @@ async fn answer(
 async fn x509(
     context: &Context,
     caller: &Caller,
-    node: &SpiffeId,
     batch: node::X509Request,
 ) -> Result<issue_response::What, Refusal> {
     if batch.items.len() > MOST_ITEMS {
@@ -130,7 +107,7 @@ async fn x509(
         .await?;
     let results = stream::iter(batch.items)
         .map(|item| async move {
-            match issue::x509_for_entry(context, caller, node, &item.entry_id, item.csr).await {
+            match issue::x509_for_entry(context, caller, &item.entry_id, item.csr).await {
                 Ok((svid, version)) => node::X509Result {
                     status: Some(convert::item_ok()),
                     svid: Some(convert::x509_svid_to_wire(&svid, "")),
@@ -152,11 +129,10 @@ async fn x509(
 async fn jwt(
     context: &Context,
     caller: &Caller,
-    node: &SpiffeId,
     order: node::JwtRequest,
 ) -> Result<issue_response::What, Refusal> {
     context.limits.wait(Limited::Jwt, caller, 1).await?;
-    let response = match issue::jwt_for_entry(context, caller, node, &order.entry_id, order.audience).await {
+    let response = match issue::jwt_for_entry(context, caller, &order.entry_id, order.audience).await {
         Ok(svid) => node::JwtResponse {
             status: Some(convert::item_ok()),
             svid: Some(convert::jwt_svid_to_wire(&svid, "")),

@@ -12,6 +12,7 @@ use tonic::{Code, Status};
 use tracing::{debug, info, warn};
 
 use crate::ca::SignError;
+use crate::nodes::NodeRefusal;
 use crate::registry::CommitError;
 
 /// A call, or an item of a batch, that is not done.
@@ -158,6 +159,22 @@ impl From<CommitError> for Refusal {
             CommitError::Busy | CommitError::Stopped => Code::Unavailable,
         };
         Self::new(code, error.to_string()).because(error)
+    }
+}
+
+impl From<NodeRefusal> for Refusal {
+    fn from(refusal: NodeRefusal) -> Self {
+        Self::new(Code::PermissionDenied, refusal.to_string()).reason(reason(refusal))
+    }
+}
+
+/// What SPIRE's agents, and ours, act on.
+pub(super) fn reason(refusal: NodeRefusal) -> Reason {
+    match refusal {
+        NodeRefusal::Expired => Reason::AgentExpired,
+        NodeRefusal::NotAttested => Reason::AgentNotAttested,
+        NodeRefusal::NotActive => Reason::AgentNotActive,
+        NodeRefusal::Banned => Reason::AgentBanned,
     }
 }
 

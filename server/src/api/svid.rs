@@ -126,10 +126,9 @@ impl Svid for SvidService {
             .limits
             .wait(Limited::Csr, &caller, params.len())
             .await?;
-        let node = caller.node()?;
         let (context, caller) = (&self.context, &caller);
         let items = stream::iter(params).map(|NewX509svidParams { entry_id, csr }| async move {
-            issue::x509_for_entry(context, caller, node, &entry_id, csr).await
+            issue::x509_for_entry(context, caller, &entry_id, csr).await
         });
         let results = items.buffered(SIDE_BY_SIDE).map(|item| match item {
             Ok((svid, _)) => batch_new_x509svid_response::Result {
@@ -141,9 +140,10 @@ impl Svid for SvidService {
                 svid: None,
             },
         });
-        Ok(Response::new(BatchNewX509svidResponse {
-            results: results.collect().await,
-        }))
+        let results = results.collect().await;
+        // The first of them may be seconds old.
+        context.view_for(caller)?;
+        Ok(Response::new(BatchNewX509svidResponse { results }))
     }
 
     async fn new_jwtsvid(
@@ -153,9 +153,7 @@ impl Svid for SvidService {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
         self.context.limits.wait(Limited::Jwt, &caller, 1).await?;
-        let node = caller.node()?;
-        let svid =
-            issue::jwt_for_entry(&self.context, &caller, node, &request.entry_id, request.audience).await?;
+        let svid = issue::jwt_for_entry(&self.context, &caller, &request.entry_id, request.audience).await?;
         Ok(Response::new(NewJwtsvidResponse {
             svid: Some(jwt_svid_to_wire(&svid, "")),
         }))

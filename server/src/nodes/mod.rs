@@ -10,4 +10,4 @@ mod tests;
 
 pub use change::{ban, evict, renew, state_version};
 pub use join::{Join, JoinError, join, new_token, node_id, rejoin, token_text};
-pub use standing::{NodeRefusal, Nodes};
+pub use standing::{AuthorizeError, Counts, NodeCertificate, NodeRefusal, NodeView, Nodes};

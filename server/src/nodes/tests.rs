@@ -238,14 +238,18 @@ async fn a_renewed_certificate_counts_from_its_first_use_and_ends_the_old_one() 
     let_in(&registry, "a-token", key(), 1, NOW).await.unwrap();
     let node = registry.view().nodes().next().unwrap().clone();
     let nodes = Nodes::new(registry.clone());
-    let call = async |serial: &str| {
-        nodes
-            .authorize(&node.id, &serial.parse().unwrap(), after(3600), NOW)
-            .await
-            .map(drop)
+    let certificate = |serial: &str| NodeCertificate {
+        id: node.id.clone(),
+        serial: serial.to_owned(),
+        not_after: after(3600),
     };
-    assert!(call("1").await.is_ok());
-    assert!(matches!(call("2").await, Err(NodeRefusal::NotActive)));
+    let call = async |serial: &str| match nodes.authorize(&certificate(serial), NOW).await {
+        Ok(_) => Ok(()),
+        Err(AuthorizeError::Refused(refusal)) => Err(refusal),
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(call("1").await, Ok(()));
+    assert_eq!(call("2").await, Err(NodeRefusal::NotActive));
     registry.commit(renew(&node, svid(2, key()))).await.unwrap();
     assert!(
         call("1").await.is_ok(),
@@ -253,21 +257,28 @@ async fn a_renewed_certificate_counts_from_its_first_use_and_ends_the_old_one() 
     );
     let (first, second) = tokio::join!(call("2"), call("2"));
     assert!(first.is_ok() && second.is_ok());
-    assert!(matches!(call("1").await, Err(NodeRefusal::NotActive)));
-    assert!(matches!(
-        nodes
-            .authorize(&node.id, &"2".parse().unwrap(), NOW, after(1))
-            .await,
-        Err(NodeRefusal::Expired)
-    ));
+    assert_eq!(call("1").await, Err(NodeRefusal::NotActive));
+    let before = registry.view();
+    assert_eq!(
+        NodeView::new(before.clone(), &certificate("2"), after(3601)).err(),
+        Some(NodeRefusal::Expired)
+    );
     registry
         .commit(ban(&registry.view().nodes().next().unwrap().clone()))
         .await
         .unwrap();
-    assert!(matches!(call("2").await, Err(NodeRefusal::Banned)));
+    assert_eq!(call("2").await, Err(NodeRefusal::Banned));
+    assert!(
+        NodeView::new(before, &certificate("2"), NOW).is_ok(),
+        "a standing is that of one view"
+    );
+    assert_eq!(
+        NodeView::new(registry.view(), &certificate("2"), NOW).err(),
+        Some(NodeRefusal::Banned)
+    );
     let banned = registry.view().nodes().next().unwrap().clone();
     registry.commit(evict(&registry.view(), &banned)).await.unwrap();
-    assert!(matches!(call("2").await, Err(NodeRefusal::NotAttested)));
+    assert_eq!(call("2").await, Err(NodeRefusal::NotAttested));
 }
 
 #[test]

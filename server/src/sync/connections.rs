@@ -7,11 +7,14 @@ use std::{
 use muster_identity::{Revision, SpiffeId};
 use tokio::sync::watch;
 
+use super::turns::{StreamKind, Turn, Turns};
+
 /// What each connected node has installed: an authority does not sign before all of them know it (I8), and an
 /// operator may wait for an entry to arrive.
 #[derive(Clone)]
 pub struct Connections {
     held: Arc<Mutex<Held>>,
+    turns: Turns,
     changed: watch::Sender<()>,
 }
 
@@ -29,7 +32,7 @@ struct Node {
 }
 
 /// One node's connection, as long as it lives.
-pub(super) struct Connected {
+pub(crate) struct Connected {
     connections: Connections,
     number: u64,
 }
@@ -39,6 +42,7 @@ impl Connections {
     pub fn new() -> Self {
         Self {
             held: Arc::default(),
+            turns: Turns::default(),
             changed: watch::Sender::new(()),
         }
     }
@@ -78,7 +82,12 @@ impl Connections {
         }
     }
 
-    pub(super) fn connect(&self, id: SpiffeId) -> Connected {
+    /// The turn of a new stream of `node`; the one of this kind that it had before is told that it is over.
+    pub(crate) fn turn(&self, kind: StreamKind, node: &SpiffeId) -> Turn {
+        self.turns.take(kind, node)
+    }
+
+    pub(crate) fn connect(&self, id: SpiffeId) -> Connected {
         let mut held = self.held();
         let number = held.next;
         held.next += 1;
@@ -111,7 +120,7 @@ impl Default for Connections {
 
 impl Connected {
     /// The node says that it holds our own bundle of this sequence number.
-    pub(super) fn holds(&self, sequence: u64) {
+    pub(crate) fn holds(&self, sequence: u64) {
         self.change(|node| node.bundle = sequence);
     }
 

@@ -1,36 +1,36 @@
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use muster_audit::{Action, Event, Object, Outcome};
-use muster_identity::{EntryId, Position, SpiffeId, UnixTime};
+use muster_identity::{Position, SpiffeId};
 use muster_proto::{
     convert,
     node::{self, Plan, sync_request, sync_response},
 };
-use tokio::{sync::mpsc, time::Instant};
-use tonic::{Status, Streaming};
+use tokio::time::{Instant, interval_at, timeout, timeout_at};
+use tonic::{Code, Streaming};
 use tracing::{info, warn};
 
-use super::{connections::Connected, end_of, messages, standing};
+use super::{comparison::Comparison, connections::Connected, messages, outlet::Inlet};
 use crate::{
-    api::{Caller, Context, Refusal},
+    api::{Caller, Context, Dismissal, Refusal},
+    nodes::NodeView,
     registry::{Delta, Mail, View},
 };
 
 /// A node that hears nothing for three of these takes the stream for dead.
 const HEARTBEAT: Duration = Duration::from_secs(2);
-/// How long a node has for its first message, and for what it holds.
-const GREETING: Duration = Duration::from_secs(10);
-/// How many entries a node may say it holds.
-const MOST_HELD: usize = 1_000_000;
+/// How long a node has, in all, for its first message and for what it holds.
+const GREETING: Duration = Duration::from_secs(30);
+/// How long a node may leave everything unread that it is sent.
+const UNREAD: Duration = Duration::from_secs(10);
 
 /// One node's Sync stream.
-pub struct Conversation {
+pub(crate) struct Conversation {
     context: Arc<Context>,
     caller: Caller,
     id: SpiffeId,
-    end: UnixTime,
     requests: Streaming<node::SyncRequest>,
-    answers: mpsc::Sender<Result<node::SyncResponse, Status>>,
+    inlet: Inlet<node::SyncResponse>,
     connected: Connected,
 }
 
@@ -42,9 +42,9 @@ enum End {
     Told(Refusal),
 }
 
-impl From<Refusal> for End {
-    fn from(refusal: Refusal) -> Self {
-        Self::Told(refusal)
+impl<T: Into<Refusal>> From<T> for End {
+    fn from(refusal: T) -> Self {
+        Self::Told(refusal.into())
     }
 }
 
@@ -53,40 +53,54 @@ impl Conversation {
     pub(crate) fn new(
         context: Arc<Context>,
         caller: Caller,
-        id: SpiffeId,
         requests: Streaming<node::SyncRequest>,
-        answers: mpsc::Sender<Result<node::SyncResponse, Status>>,
+        inlet: Inlet<node::SyncResponse>,
     ) -> Result<Self, Refusal> {
-        let end = end_of(&caller)?;
+        let id = caller.node()?.clone();
         let connected = context.connections.connect(id.clone());
         Ok(Self {
             context,
             caller,
             id,
-            end,
             requests,
-            answers,
+            inlet,
             connected,
         })
     }
 
-    /// Talks to the node until one of the two is gone.
-    pub(crate) async fn run(mut self) {
-        let end = self.talk().await;
-        if let Err(End::Told(refusal)) = end {
-            // Nobody may be there to read it; then the refusal is in the log alone.
-            let _ = self.answers.send(Err(refusal.into_status())).await;
+    /// Talks to the node until one of the two is gone, or the node is dismissed: whatever is being waited for, its greeting or its reading too.
+    pub(crate) async fn run(mut self, dismissed: Dismissal) {
+        let stop = self.context.spawner.stop();
+        let end = tokio::select! {
+            biased;
+            () = stop.ordered() => End::Quiet,
+            refusal = dismissed => End::Told(refusal),
+            Err(end) = self.talk() => end,
+        };
+        let Self {
+            context,
+            caller,
+            id,
+            inlet,
+            ..
+        } = self;
+        info!(node = %id, "node disconnected");
+        let mut event = Event::new(caller.actor(), Action::NodeDisconnect, Outcome::Done);
+        if let End::Told(refusal) = end {
+            event = event
+                .reference(refusal.reference())
+                .fact("reason", refusal.message());
+            // Not held up by the record: the stream ends because the node may have nothing more.
+            inlet.refuse(refusal.into_status());
         }
-        info!(node = %self.id, "node disconnected");
-        let event = Event::new(self.caller.actor(), Action::NodeDisconnect, Outcome::Done)
-            .object(Object::node(&self.id));
-        if let Err(error) = self.context.audit.record(event).await {
-            warn!(error = &error as &dyn std::error::Error, node = %self.id, "the end of a stream was not recorded");
+        if let Err(error) = context.audit.record(event.object(Object::node(&id))).await {
+            warn!(error = &error as &dyn std::error::Error, node = %id, "the end of a stream was not recorded");
         }
     }
 
-    async fn talk(&mut self) -> Result<(), End> {
-        let hello = self.hello().await?;
+    async fn talk(&mut self) -> Result<Infallible, End> {
+        let greeted_by = Instant::now() + GREETING;
+        let hello = self.hello(greeted_by).await?;
         let event = Event::new(self.caller.actor(), Action::NodeConnect, Outcome::Done)
             .object(Object::node(&self.id))
             .fact("agent_version", &hello.agent_version);
@@ -97,8 +111,8 @@ impl Conversation {
         let mailbox = self.context.registry.mailbox(&self.id);
         let mut bundles = self.context.bundles.watch();
         let mut told_bundle = *bundles.borrow_and_update();
-        let view = self.context.registry.view();
-        let plan = self.plan(&view, &hello)?;
+        let view = self.context.view_for(&self.caller)?;
+        let plan = plan(&view, &hello)?;
         // Welcome first, then the bundle: a node can use no entry without it.
         self.say(sync_response::Message::Welcome(self.welcome(&view, plan)))
             .await?;
@@ -107,25 +121,17 @@ impl Conversation {
             // The digest was of this view: what changes from here on comes by mail.
             Plan::Current => {
                 self.connected.installed(view.position().revision);
-                view
+                view.into_view()
             }
-            _ => self.bring_up_to_date(plan).await?,
+            _ => self.bring_up_to_date(plan, &view, greeted_by).await?,
         };
 
-        let mut heartbeat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
-        let stop = self.context.spawner.stop();
-        let clock = Arc::clone(&self.context.clock);
-        let mut certificate_ends = clock.sleep_until(self.end);
+        let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         loop {
             // Biased: what takes rights away is looked at first, and a flood of requests can't keep the rest waiting.
             tokio::select! {
                 biased;
-                () = stop.ordered() => return Err(End::Quiet),
-                () = &mut certificate_ends => return Ok(standing(&self.context, &self.caller, &self.id)?),
-                mail = mailbox.wait() => {
-                    standing(&self.context, &self.caller, &self.id)?;
-                    told = self.tell_changes(told, &mail).await?;
-                }
+                mail = mailbox.wait() => told = self.tell_changes(told, &mail).await?,
                 changed = bundles.changed() => {
                     changed.map_err(|_| End::Quiet)?;
                     if std::mem::replace(&mut told_bundle, *bundles.borrow_and_update()) != told_bundle {
@@ -133,7 +139,6 @@ impl Conversation {
                     }
                 }
                 _ = heartbeat.tick() => {
-                    standing(&self.context, &self.caller, &self.id)?;
                     let server_time = self.context.clock.now().as_secs();
                     self.say(sync_response::Message::Heartbeat(node::Heartbeat { server_time })).await?;
                 }
@@ -145,13 +150,13 @@ impl Conversation {
         }
     }
 
-    async fn hello(&mut self) -> Result<node::Hello, End> {
-        match self.request().await?.message {
+    async fn hello(&mut self, by: Instant) -> Result<node::Hello, End> {
+        match self.request(by).await?.message {
             Some(sync_request::Message::Hello(hello)) if hello.wire_version == node::WIRE_VERSION => {
                 Ok(hello)
             }
             Some(sync_request::Message::Hello(hello)) => Err(Refusal::new(
-                tonic::Code::FailedPrecondition,
+                Code::FailedPrecondition,
                 format!(
                     "wire_version: {} is not spoken here, {} is",
                     hello.wire_version,
@@ -163,7 +168,7 @@ impl Conversation {
         }
     }
 
-    fn welcome(&self, view: &View, plan: Plan) -> node::Welcome {
+    fn welcome(&self, view: &NodeView, plan: Plan) -> node::Welcome {
         node::Welcome {
             position: Some(convert::position_to_wire(&view.position())),
             capabilities: vec![],
@@ -174,45 +179,42 @@ impl Conversation {
         }
     }
 
-    fn plan(&self, view: &View, hello: &node::Hello) -> Result<Plan, Refusal> {
-        let Some(held) = &hello.position else {
-            return Ok(Plan::Changes);
-        };
-        let held = convert::position("position", Some(held))?;
-        // A node that is ahead of us holds what was never acknowledged, or another server's: compared, not trusted.
-        let same_log = held.store == view.position().store && held.revision <= view.position().revision;
-        let current = same_log && view.entitled_digest(&self.id).to_bytes() == *hello.digest;
-        Ok(if current { Plan::Current } else { Plan::Compare })
-    }
-
-    /// Tells what the node lacks at the start; answers the view that it then stands at.
-    async fn bring_up_to_date(&mut self, plan: Plan) -> Result<Arc<View>, End> {
-        let have = if plan == Plan::Compare {
-            self.have().await?
+    /// Tells what the node lacks at the start; answers the view that it then stands at. That is the newest once the node
+    /// has spoken: it may have taken its time, and what was taken from it meanwhile is not told any more.
+    async fn bring_up_to_date(
+        &mut self,
+        plan: Plan,
+        greeting: &NodeView,
+        by: Instant,
+    ) -> Result<Arc<View>, End> {
+        let comparison = if plan == Plan::Compare {
+            self.compare(greeting, by).await?
         } else {
-            HashMap::new()
+            Comparison::with(&[])
         };
-        let view = self.context.registry.view();
-        let delta = messages::compare(have, view.entitled_set(&self.id));
+        let view = self.context.view_for(&self.caller)?;
+        let delta = comparison.finish(view.entitled_set());
         self.tell(view.position(), &delta).await?;
-        Ok(view)
+        Ok(view.into_view())
     }
 
-    async fn have(&mut self) -> Result<HashMap<EntryId, u64>, End> {
-        let mut have = HashMap::new();
+    async fn compare(&mut self, view: &NodeView, by: Instant) -> Result<Comparison, End> {
+        let mut comparison = Comparison::with(&view.entitled_set());
         loop {
-            let Some(sync_request::Message::Have(part)) = self.request().await?.message else {
+            let Some(sync_request::Message::Have(part)) = self.request(by).await?.message else {
                 return Err(Refusal::invalid("what the node holds was expected").into());
             };
             for entry in &part.entries {
-                let (id, version) = convert::entry_version(entry).map_err(Refusal::from)?;
-                have.insert(id, version);
-            }
-            if have.len() > MOST_HELD {
-                return Err(Refusal::invalid(format!("entries: a node holds at most {MOST_HELD}")).into());
+                let (id, version) = convert::entry_version(entry)?;
+                let strays = comparison
+                    .hear(id, version)
+                    .map_err(|error| Refusal::invalid(error.to_string()))?;
+                if let Some(strays) = strays {
+                    self.send(messages::removals(view.position(), &strays)).await?;
+                }
             }
             if part.last {
-                return Ok(have);
+                return Ok(comparison);
             }
         }
     }
@@ -233,7 +235,7 @@ impl Conversation {
         } else {
             told.delta(&now, &self.id, mail.entries.iter().flat_map(|ids| ids.iter()))
         };
-        if !delta.upserts.is_empty() || !delta.removals.is_empty() {
+        if !delta.is_empty() {
             self.tell(now.position(), &delta).await?;
         }
         Ok(now)
@@ -241,7 +243,7 @@ impl Conversation {
 
     async fn tell(&mut self, position: Position, delta: &Delta) -> Result<(), End> {
         for message in messages::update(position, delta) {
-            self.answers.send(Ok(message)).await.map_err(|_| End::Quiet)?;
+            self.send(message).await?;
         }
         Ok(())
     }
@@ -275,20 +277,43 @@ impl Conversation {
         }
     }
 
-    async fn say(&mut self, message: sync_response::Message) -> Result<(), End> {
-        self.answers
-            .send(Ok(messages::message(message)))
-            .await
-            .map_err(|_| End::Quiet)
+    async fn say(&self, message: sync_response::Message) -> Result<(), End> {
+        self.send(messages::message(message)).await
     }
 
-    async fn request(&mut self) -> Result<node::SyncRequest, End> {
-        match tokio::time::timeout(GREETING, self.requests.message()).await {
-            Ok(Ok(Some(request))) => Ok(request),
-            Ok(_) => Err(End::Quiet),
-            Err(_) => {
-                Err(Refusal::new(tonic::Code::DeadlineExceeded, "the node said nothing for 10 s").into())
-            }
+    /// Sends one message, if the node may be talked to still: it may have been long in the making.
+    async fn send(&self, message: node::SyncResponse) -> Result<(), End> {
+        self.context.view_for(&self.caller)?;
+        match timeout(UNREAD, self.inlet.send(message)).await {
+            Ok(sent) => sent.map_err(|_| End::Quiet),
+            Err(_) => Err(late(format!("the node read nothing for {} s", UNREAD.as_secs()))),
         }
     }
+
+    async fn request(&mut self, by: Instant) -> Result<node::SyncRequest, End> {
+        match timeout_at(by, self.requests.message()).await {
+            Ok(Ok(Some(request))) => Ok(request),
+            Ok(_) => Err(End::Quiet),
+            Err(_) => Err(late(format!(
+                "the node did not say what it holds within {} s",
+                GREETING.as_secs()
+            ))),
+        }
+    }
+}
+
+fn late(text: String) -> End {
+    Refusal::new(Code::DeadlineExceeded, text).into()
+}
+
+/// How the node is brought to `view`.
+fn plan(view: &NodeView, hello: &node::Hello) -> Result<Plan, Refusal> {
+    let Some(held) = &hello.position else {
+        return Ok(Plan::Changes);
+    };
+    let held = convert::position("position", Some(held))?;
+    // A node that is ahead of us holds what was never acknowledged, or another server's: compared, not trusted.
+    let same_log = held.store == view.position().store && held.revision <= view.position().revision;
+    let current = same_log && view.entitled_digest().to_bytes() == *hello.digest;
+    Ok(if current { Plan::Current } else { Plan::Compare })
 }

@@ -1,6 +1,6 @@
 //! What a node is told, cut into messages of a bounded size.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use muster_identity::{EntryId, Position};
 use muster_proto::{
@@ -13,7 +13,7 @@ use crate::registry::{Delta, Registered};
 
 /// A message is closed when it has grown past this: well below the 1 MiB that the contract promises, whatever the last
 /// entry adds.
-const FULL: usize = 512 * 1024;
+pub(super) const FULL: usize = 512 * 1024;
 
 pub(super) fn message(message: sync_response::Message) -> node::SyncResponse {
     node::SyncResponse {
@@ -21,50 +21,45 @@ pub(super) fn message(message: sync_response::Message) -> node::SyncResponse {
     }
 }
 
-/// The step to `position`, in as many messages as it takes; at least one.
-pub(super) fn update(position: Position, delta: &Delta) -> Vec<node::SyncResponse> {
-    let empty = || node::Update {
-        position: Some(convert::position_to_wire(&position)),
-        ..node::Update::default()
-    };
-    let mut updates = vec![];
-    let (mut open, mut size) = (empty(), 0);
-    for upsert in &delta.upserts {
-        let entry = node_entry(upsert);
-        size += entry.encoded_len() + 8;
-        open.upserts.push(entry);
-        if size > FULL {
-            updates.push(std::mem::replace(&mut open, empty()));
-            size = 0;
+/// The step to `position`, in as many messages as it takes; at least one. Made one by one: a node is told the next when it took the one before.
+pub(super) fn update(position: Position, delta: &Delta) -> impl Iterator<Item = node::SyncResponse> {
+    let (mut upserts, mut removals) = (delta.upserts.iter(), delta.removals.iter());
+    let mut whole = false;
+    std::iter::from_fn(move || {
+        if whole {
+            return None;
         }
-    }
-    for removal in &delta.removals {
-        size += removal.as_str().len() + 4;
-        open.removals.push(removal.to_string());
-        if size > FULL {
-            updates.push(std::mem::replace(&mut open, empty()));
-            size = 0;
+        let (mut update, mut size) = (part(position), 0);
+        while size < FULL && !whole {
+            if let Some(upsert) = upserts.next() {
+                let entry = node_entry(upsert);
+                size += entry.encoded_len() + 8;
+                update.upserts.push(entry);
+            } else if let Some(removal) = removals.next() {
+                size += removal.as_str().len() + 4;
+                update.removals.push(removal.to_string());
+            } else {
+                whole = true;
+            }
         }
-    }
-    open.last = true;
-    updates.push(open);
-    updates
-        .into_iter()
-        .map(|update| message(sync_response::Message::Update(update)))
-        .collect()
+        update.last = whole;
+        Some(message(sync_response::Message::Update(update)))
+    })
 }
 
-/// What a node that holds `have` lacks of `set`.
-pub(super) fn compare(mut have: HashMap<EntryId, u64>, set: Vec<Arc<Registered>>) -> Delta {
-    let mut delta = Delta::default();
-    for registered in set {
-        if have.remove(&registered.entry.id) != Some(registered.version.0) {
-            delta.upserts.push(registered);
-        }
+/// A part of a step: what a node must drop, told ahead of the rest.
+pub(super) fn removals(position: Position, removals: &[EntryId]) -> node::SyncResponse {
+    message(sync_response::Message::Update(node::Update {
+        removals: removals.iter().map(ToString::to_string).collect(),
+        ..part(position)
+    }))
+}
+
+fn part(position: Position) -> node::Update {
+    node::Update {
+        position: Some(convert::position_to_wire(&position)),
+        ..node::Update::default()
     }
-    delta.removals.extend(have.into_keys());
-    delta.removals.sort_unstable();
-    delta
 }
 
 fn node_entry(registered: &Registered) -> node::NodeEntry {

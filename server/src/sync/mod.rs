@@ -7,13 +7,18 @@
 //! ```
 //!
 //! A stream holds the view that its node was told last, never a queue: a slow node is told the newest state when it reads
-//! again. It ends with the certificate it came with, and at once when the node is banned, evicted or renewed elsewhere.
+//! again. It ends with the certificate it came with, when the node does not read or say what it must, when it opens another,
+//! and at once when the node is banned, evicted or renewed elsewhere. Such an end overtakes what was on its way.
 
+mod comparison;
 mod connections;
 mod conversation;
 mod messages;
-mod standing;
+mod outlet;
+mod turns;
 
 pub use connections::Connections;
-pub use conversation::Conversation;
-pub(crate) use standing::{end_of, standing};
+pub(crate) use conversation::Conversation;
+pub use outlet::Outlet;
+pub(crate) use outlet::outlet;
+pub(crate) use turns::StreamKind;
