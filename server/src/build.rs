@@ -136,12 +136,14 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         Arc::clone(&clock),
         pool,
     );
+    let connections = Connections::new();
     let keeper = Keeper {
         terms: terms(&config),
         ca: ca.clone(),
         keys: state.keys,
         registry: registry.clone(),
         bundles: bundles.clone(),
+        connections: connections.clone(),
         audit: state.audit.clone(),
         clock: Arc::clone(&clock),
     };
@@ -171,7 +173,7 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
     let context = Arc::new(Context {
         meter: metrics.register(Meter::register),
         trust_domain: config.trust_domain.clone(),
-        connections: Connections::new(),
+        connections,
         nodes: Arc::new(Nodes::new(registry.clone())),
         registry: registry.clone(),
         ca,
@@ -203,7 +205,12 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         server_svid.run(renewal_due, standing, front_stop.clone()),
     );
     front.spawn("bundles", bundles.follow(registry.clone(), front_stop.clone()));
-    let pruning = prune(registry, Arc::clone(&context.clock), front_stop.clone());
+    let pruning = prune(
+        registry,
+        state.audit.clone(),
+        Arc::clone(&context.clock),
+        front_stop.clone(),
+    );
     front.spawn("pruning", async move {
         pruning.await;
         Ok::<_, std::convert::Infallible>(())

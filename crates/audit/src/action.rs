@@ -92,6 +92,8 @@ actions! {
     AuthorityPrepare = "authority.prepare",
     /// An authority began to sign.
     AuthorityActivate = "authority.activate",
+    /// An authority signs no more, before its time.
+    AuthorityRetire = "authority.retire",
     /// An authority was tainted.
     AuthorityTaint = "authority.taint",
     /// An authority was revoked.

@@ -69,6 +69,12 @@ impl Event {
         self
     }
 
+    /// The same with another outcome: for what was recorded before it was done, and then was not.
+    pub fn outcome(mut self, outcome: Outcome) -> Self {
+        self.outcome = outcome;
+        self
+    }
+
     /// The reference that the caller was given with the answer.
     pub fn reference(mut self, reference: impl Display) -> Self {
         self.reference = Some(Text::new(reference));

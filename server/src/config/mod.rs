@@ -166,7 +166,7 @@ server.toml: 5 mistakes
   listen = 8081: expected an address with a port, such as \"0.0.0.0:8081\" or \"[::1]:8081\"
   admin_ids[1] = \"x\": expected a SPIFFE ID, such as \"spiffe://example.org/billing\"
   ca.key = \"rsa\": expected one of \"ec-p256\", \"ec-p384\", \"rsa-2048\", \"rsa-4096\"
-  ca.x509_svid = 2700s: expected at most half of ca.lifetime, so that no SVID is cut short by the end of its authority";
+  ca.x509_svid = 2700s: expected at most 1800s with this ca.lifetime, so that no SVID is cut short by the end of its authority";
         assert_eq!(error, expected);
     }
 }

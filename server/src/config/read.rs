@@ -11,7 +11,7 @@ use muster_runtime::logging::{Format, Level};
 
 use super::{CaConfig, Config};
 use crate::api::limits::LimitSettings;
-use crate::ca::{Lifetimes, OverCap};
+use crate::ca::{Lifetimes, OverCap, life};
 
 /// SPIRE's port, so that its agents find us.
 pub(super) const PORT: u16 = 8081;
@@ -93,7 +93,13 @@ fn ca(table: &mut Table) -> Option<CaConfig> {
     let x509_key = table.choice("key", KeyAlgorithm::EcP256, &keys);
     let jwt_key = table.choice("jwt_key", x509_key, &keys);
     let jwt_issuer = table.optional("jwt_issuer");
-    let life = seconds(table, "lifetime", CA);
+    let life = table.or_checked(
+        "lifetime",
+        CA,
+        "a duration of 1 minute to 10 years, such as \"24h\"",
+        |life| (life::SHORTEST..=LONGEST).contains(life),
+    );
+    let life = lifetime(life);
     let x509_svid = seconds(table, "x509_svid", X509_SVID.min(life.duration() / 6));
     let jwt_svid = seconds(table, "jwt_svid", JWT_SVID.min(life.duration() / 6));
     let node = seconds(table, "node", x509_svid.duration());
@@ -114,21 +120,23 @@ fn ca(table: &mut Table) -> Option<CaConfig> {
     );
     let refresh_hint = table.or("refresh_hint", REFRESH_HINT);
     let sealing_key = table.optional("sealing_key");
-    let half = life.as_secs() / 2;
-    let halves = [
+    let longest = life::longest_leaf(life.duration());
+    let leaves = [
         ("x509_svid", x509_svid),
         ("jwt_svid", jwt_svid),
         ("node", node),
         ("max_x509_svid", max_x509_svid),
         ("max_jwt_svid", max_jwt_svid),
     ];
-    let mut over = halves
+    let mut over = leaves
         .into_iter()
-        .filter(|(_, lifetime)| lifetime.as_secs() > half);
+        .filter(|(_, lifetime)| lifetime.duration() > longest);
     if let Some((key, lifetime)) = over.next() {
-        let expected =
-            "at most half of ca.lifetime, so that no SVID is cut short by the end of its authority";
-        table.refuse(key, &format!("{}s", lifetime.as_secs()), expected);
+        let expected = format!(
+            "at most {}s with this ca.lifetime, so that no SVID is cut short by the end of its authority",
+            longest.as_secs()
+        );
+        table.refuse(key, &format!("{}s", lifetime.as_secs()), &expected);
     }
     for (key, lifetime, cap) in [
         ("x509_svid", x509_svid, max_x509_svid),

@@ -3,12 +3,10 @@ use std::sync::Arc;
 use muster_identity::Position;
 use muster_runtime::Stop;
 
+use super::jobs::{Job, MAX_COMMIT};
 use super::view::{Touched, View};
-use super::{CommitError, Job, Shared};
+use super::{CommitError, Shared};
 use crate::store::{Change, Conflict, Store, StoreError};
-
-/// The most bytes in one commit, so that the first in a long queue is not answered with the last.
-const MAX_COMMIT: usize = 4 << 20;
 
 /// The only writer. Somebody must run it, or nothing is ever committed.
 pub struct Committer {

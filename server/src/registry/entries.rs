@@ -1,7 +1,7 @@
 //! Entries as changes: what must be unique, and what a new version of an entry is.
 
 use aws_lc_rs::digest::{Context, SHA256};
-use muster_identity::{Entry, EntrySpec, UnixTime};
+use muster_identity::{Entry, EntrySpec};
 
 use super::records::entry_bytes;
 use super::{Change, Conflict, Expect, Registered, Tree, View};
@@ -62,15 +62,6 @@ pub fn similar<'a>(view: &'a View, spec: &EntrySpec) -> Option<&'a Registered> {
     view.entries_of_id(&spec.spiffe_id)
         .map(|found| &**found)
         .find(|found| found.entry.spec.is_similar_to(spec))
-}
-
-/// The changes that delete what ended by `now`, at most `most` entries.
-pub fn delete_expired(view: &View, now: UnixTime, most: usize) -> Vec<(&Registered, Vec<Change>)> {
-    let ended = view.expired_entries(now).filter_map(|id| view.entry(id));
-    ended
-        .take(most)
-        .map(|registered| (&**registered, delete(registered)))
-        .collect()
 }
 
 /// SPIFFE ID, parent and selectors as one name: equal exactly for similar entries. Each part is preceded by its

@@ -30,9 +30,20 @@ pub struct Mail {
     pub view: Option<Arc<View>>,
 }
 
+/// What a mailbox is told.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Interest {
+    /// All that touches the node.
+    #[default]
+    Everything,
+    /// The node's own record alone: enough to end a stream of a node that is banned.
+    Record,
+}
+
 /// Where one stream of one node is told what touches it.
 #[derive(Debug, Default)]
 pub struct Mailbox {
+    interest: Interest,
     mail: Mutex<Mail>,
     arrived: Notify,
 }
@@ -73,8 +84,11 @@ pub(super) struct Mailboxes {
 }
 
 impl Mailboxes {
-    pub(super) fn open(&self, node: &SpiffeId) -> Arc<Mailbox> {
-        let mailbox = Arc::new(Mailbox::default());
+    pub(super) fn open(&self, node: &SpiffeId, interest: Interest) -> Arc<Mailbox> {
+        let mailbox = Arc::new(Mailbox {
+            interest,
+            ..Mailbox::default()
+        });
         let mut by_node = self.by_node.lock().unwrap_or_else(PoisonError::into_inner);
         // Mailboxes of streams that ended go when a new one comes: there are never more than were open at once.
         by_node.retain(|_, boxes| {
@@ -93,8 +107,11 @@ impl Mailboxes {
         if by_node.is_empty() {
             return;
         }
-        let put = |node: &SpiffeId, change: &dyn Fn(&mut Mail)| {
-            for mailbox in by_node.get(node).into_iter().flatten().filter_map(Weak::upgrade) {
+        let put = |node: &SpiffeId, about: Interest, change: &dyn Fn(&mut Mail)| {
+            let mailboxes = by_node.get(node).into_iter().flatten().filter_map(Weak::upgrade);
+            let told = mailboxes
+                .filter(|mailbox| about == Interest::Record || mailbox.interest == Interest::Everything);
+            for mailbox in told {
                 mailbox.put(|mail| {
                     change(mail);
                     mail.view = Some(after.clone());
@@ -103,7 +120,7 @@ impl Mailboxes {
         };
         for (nodes, ids) in group(before, after, touched) {
             for node in &nodes {
-                put(node, &|mail| {
+                put(node, Interest::Everything, &|mail| {
                     let named: usize = mail.entries.iter().map(|ids| ids.len()).sum();
                     if named + ids.len() > MAX_NAMES {
                         mail.everything = true;
@@ -117,14 +134,14 @@ impl Mailboxes {
         for node in &touched.nodes {
             let selectors = |view: &View| view.node(node).map(|node| node.selectors.clone());
             let everything = selectors(before) != selectors(after);
-            put(node, &|mail| {
+            put(node, Interest::Record, &|mail| {
                 mail.node = true;
                 mail.everything |= everything;
             });
         }
         if touched.bundles {
             for node in by_node.keys() {
-                put(node, &|mail| mail.bundles = true);
+                put(node, Interest::Everything, &|mail| mail.bundles = true);
             }
         }
     }

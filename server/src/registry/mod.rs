@@ -10,6 +10,7 @@
 mod committer;
 mod entitled;
 pub mod entries;
+mod jobs;
 mod mailbox;
 mod prune;
 mod records;
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use muster_identity::{Position, TrustDomain};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 
 pub use crate::store::{Change, Conflict, Expect, Key, Tree};
 pub use committer::{Committer, CommitterError};
@@ -34,7 +35,8 @@ pub(crate) use records::{node_bytes, token_bytes};
 pub use view::{Document, Registered, View};
 
 use crate::store::{Record, Store, StoreError};
-use mailbox::Mailboxes;
+use jobs::Job;
+use mailbox::{Interest, Mailboxes};
 
 /// The most bytes of changes that may wait for the committer.
 const MAX_QUEUED: usize = 64 << 20;
@@ -58,13 +60,6 @@ struct Queue {
     jobs: VecDeque<Job>,
     bytes: usize,
     closed: bool,
-}
-
-/// Groups that one caller wants to have committed, each for itself.
-struct Job {
-    groups: Vec<Vec<Change>>,
-    bytes: usize,
-    answer: oneshot::Sender<Vec<Result<Position, CommitError>>>,
 }
 
 /// Why changes were not made.
@@ -159,41 +154,46 @@ impl Registry {
             .unwrap_or(Err(CommitError::Stopped))
     }
 
-    /// Makes each group or not, one independent of the others; one answer a group, in order.
+    /// Makes each group or not, one independent of the others; one answer a group, in order. They may become several commits.
     pub async fn commit_each(&self, groups: Vec<Vec<Change>>) -> Vec<Result<Position, CommitError>> {
-        let count = groups.len();
-        let all = |error: CommitError| vec![Err(error); count];
-        if count == 0 {
-            return Vec::new();
+        let (jobs, waiting) = jobs::divide(groups);
+        let queued = match jobs.is_empty() {
+            true => Ok(()),
+            false => self.shared.enqueue(jobs),
+        };
+        if queued.is_ok() {
+            self.shared.wake.notify_one();
         }
-        let bytes = groups.iter().flatten().map(weight).sum();
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut queue = self.shared.lock();
-            if queue.closed {
-                return all(CommitError::Stopped);
-            }
-            if queue.bytes > 0 && queue.bytes + bytes > MAX_QUEUED {
-                return all(CommitError::Busy);
-            }
-            queue.bytes += bytes;
-            queue.jobs.push_back(Job {
-                groups,
-                bytes,
-                answer,
-            });
-        }
-        self.shared.wake.notify_one();
-        answered.await.unwrap_or_else(|_| all(CommitError::Stopped))
+        jobs::gather(waiting, queued).await
     }
 
     /// A mailbox that is told what touches `node`, until it is dropped. Take it before the view that it is to follow.
     pub fn mailbox(&self, node: &muster_identity::SpiffeId) -> Arc<Mailbox> {
-        self.shared.mailboxes.open(node)
+        self.shared.mailboxes.open(node, Interest::Everything)
+    }
+
+    /// A mailbox that is told of changes of the node's own record alone.
+    pub fn record_mailbox(&self, node: &muster_identity::SpiffeId) -> Arc<Mailbox> {
+        self.shared.mailboxes.open(node, Interest::Record)
     }
 }
 
 impl Shared {
+    /// All of one caller's jobs, or none: what half of a batch that was too much for the queue means, nobody could tell.
+    fn enqueue(&self, jobs: Vec<Job>) -> Result<(), CommitError> {
+        let bytes: usize = jobs.iter().map(|job| job.bytes).sum();
+        let mut queue = self.lock();
+        if queue.closed {
+            return Err(CommitError::Stopped);
+        }
+        if queue.bytes > 0 && queue.bytes + bytes > MAX_QUEUED {
+            return Err(CommitError::Busy);
+        }
+        queue.bytes += bytes;
+        queue.jobs.extend(jobs);
+        Ok(())
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -203,8 +203,4 @@ impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Registry at {}", self.position())
     }
-}
-
-fn weight(change: &Change) -> usize {
-    change.key.name.len() + change.value.as_ref().map_or(0, Vec::len) + 64
 }

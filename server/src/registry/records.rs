@@ -30,9 +30,19 @@ impl TokenHash {
         Self(sha256(token.as_bytes()))
     }
 
+    /// The hash with these bytes.
+    pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Its bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// A name for people: a part of the hash, by which nobody can redeem the token.
+    pub fn short_name(&self) -> String {
+        self.0[..8].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

@@ -16,15 +16,15 @@ fn td() -> TrustDomain {
     "example.org".parse().unwrap()
 }
 
-fn id(path: &str) -> SpiffeId {
+pub(super) fn id(path: &str) -> SpiffeId {
     format!("spiffe://example.org{path}").parse().unwrap()
 }
 
-fn node_id(number: u8) -> SpiffeId {
+pub(super) fn node_id(number: u8) -> SpiffeId {
     id(&format!("/spire/agent/join_token/n{number}"))
 }
 
-fn entry(name: &str, spiffe_id: SpiffeId, parent_id: SpiffeId, selectors: &[&str]) -> Entry {
+pub(super) fn entry(name: &str, spiffe_id: SpiffeId, parent_id: SpiffeId, selectors: &[&str]) -> Entry {
     let spec = EntrySpec {
         spiffe_id,
         parent_id,
@@ -72,14 +72,14 @@ fn put_node(node: &NodeRecord) -> Change {
     Change::put(Tree::Nodes, node.id.to_string(), node_bytes(node), Expect::Any)
 }
 
-struct Running {
-    registry: Registry,
+pub(super) struct Running {
+    pub(super) registry: Registry,
     stop: Stop,
     committer: tokio::task::JoinHandle<Result<(), CommitterError>>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test waits for the committer itself")]
-fn start() -> Running {
+pub(super) fn start() -> Running {
     let store = Arc::new(Memory::new(StoreId::from_bytes([7; 16])));
     let (registry, committer) = Registry::open(store, td(), Vec::new()).unwrap();
     let stop = Stop::new();
@@ -575,4 +575,47 @@ fn figures_of_the_view() {
         size_of::<Registered>(),
         size_of::<Entry>()
     );
+}
+
+/// A change of so many bytes, of a tree that nobody reads here.
+fn sized(name: &str, bytes: usize) -> Vec<Change> {
+    vec![Change::put(Tree::Grants, name, vec![7; bytes], Expect::Absent)]
+}
+
+#[tokio::test]
+async fn what_is_too_large_refuses_nobody_elses_change() {
+    let Running { registry, .. } = start();
+    let too_large = crate::store::Change::MAX_VALUE + 1;
+    let batch = vec![sized("a", 10), sized("b", too_large), sized("c", 10)];
+    // Queued at once, so that they meet in one commit.
+    let (batch, alone, after) = tokio::join!(
+        registry.commit_each(batch),
+        registry.commit(sized("d", too_large)),
+        registry.commit(sized("e", 10)),
+    );
+    assert!(batch[0].is_ok() && batch[2].is_ok() && after.is_ok());
+    for refused in [batch[1].clone(), alone] {
+        assert!(matches!(refused, Err(CommitError::TooLarge(bytes)) if bytes == too_large));
+    }
+    assert_eq!(registry.view().document_count(Tree::Grants), 3);
+}
+
+#[tokio::test]
+async fn a_batch_that_no_commit_could_hold_becomes_several() {
+    let Running { registry, .. } = start();
+    let batch = (0..20)
+        .map(|number| sized(&format!("n{number}"), 1 << 20))
+        .collect();
+    let answers = registry.commit_each(batch).await;
+    assert_eq!(answers.len(), 20);
+    let revisions: Vec<_> = answers
+        .into_iter()
+        .map(|answer| answer.unwrap().revision)
+        .collect();
+    assert!(
+        revisions.is_sorted() && revisions[0] < revisions[19],
+        "in order, in several"
+    );
+    let conflict = registry.commit_each(vec![sized("n0", 1), sized("n20", 1)]).await;
+    assert!(conflict[0].is_err() && conflict[1].is_ok());
 }

@@ -35,7 +35,7 @@ impl Store for Memory {
 
     async fn commit(&self, groups: Vec<Vec<Change>>) -> Result<Committed, StoreError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        super::journal_and_sled::check_sizes(&groups)?;
+        super::size::check(&groups)?;
         let outcomes = state.0.judge(&groups);
         let next = state.1.next();
         let mut changed = false;

@@ -11,12 +11,14 @@ pub(crate) mod conformance;
 mod index;
 pub mod journal_and_sled;
 mod memory;
+mod size;
 
 use async_trait::async_trait;
 use muster_identity::{Revision, StoreId};
 
 pub use change::{Change, Conflict, Expect, Key, Record, Tree};
 pub use memory::Memory;
+pub(crate) use size::checked_size;
 
 /// An ordered, durable log of changes to keys.
 #[async_trait]

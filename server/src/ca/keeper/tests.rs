@@ -1,8 +1,9 @@
 use muster_audit::Settings;
 use muster_identity::StoreId;
-use muster_pki::LocalKey;
 use muster_pki::jwt::{Audience, TokenId};
 use muster_pki::x509::{Subject, ca_subject, verify_x509_svid};
+use muster_pki::{LocalKey, Signer};
+use muster_plugin_api::KeyName;
 use muster_plugin_api::fake::FakeKeyManager;
 use muster_runtime::{ManualClock, SigningPool, Spawner, Tasks};
 
@@ -19,6 +20,7 @@ struct Heart {
     keys: Arc<FakeKeyManager>,
     clock: ManualClock,
     audit: Audit,
+    connections: Connections,
     _tasks: Tasks,
 }
 
@@ -47,6 +49,7 @@ fn heart() -> Heart {
         keys: Arc::new(FakeKeyManager::new()),
         clock,
         audit,
+        connections: Connections::new(),
         _tasks: tasks,
     }
 }
@@ -77,6 +80,7 @@ impl Heart {
             keys: self.keys.clone(),
             registry: self.registry.clone(),
             bundles: Bundles::read(trust_domain, &self.registry.view()).unwrap(),
+            connections: self.connections.clone(),
             audit: self.audit.clone(),
             clock,
         }
@@ -202,4 +206,108 @@ async fn a_key_that_no_record_names_is_destroyed_at_the_start() {
     heart.keeper().start().await.unwrap();
     let keys = heart.keys.list().await.unwrap();
     assert!(!keys.contains(&stray) && keys.contains(&foreign));
+}
+
+/// The keeper at an hour after the start at which the next X.509 authority was to be prepared and active long ago.
+async fn late() -> (Heart, Keeper) {
+    let heart = heart();
+    let keeper = heart.keeper();
+    keeper.start().await.unwrap();
+    heart.clock.advance(Duration::from_secs(21 * HOUR));
+    (heart, keeper)
+}
+
+impl Keeper {
+    fn active(&self) -> String {
+        let records = self.records(Kind::X509).unwrap();
+        let active = records
+            .into_iter()
+            .find(|record| record.life.stage == life::Stage::Active);
+        active.unwrap().life.id
+    }
+
+    fn sequence(&self) -> u64 {
+        self.bundles.own().sequence().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_new_authority_signs_once_the_last_connected_node_holds_it() {
+    let (heart, keeper) = late().await;
+    let first = keeper.active();
+    let id: muster_identity::SpiffeId = "spiffe://example.org/node".parse().unwrap();
+    let nodes = [
+        heart.connections.connect(id.clone()),
+        heart.connections.connect(id),
+    ];
+    let next = keeper.turn().await.unwrap();
+    assert_eq!(next.awaits, Some(keeper.sequence()), "published, and waited for");
+    nodes[0].holds(keeper.sequence());
+    keeper.turn().await.unwrap();
+    assert_eq!(keeper.active(), first);
+    assert!(keeper.ca.signs_with(Kind::X509, &first));
+    let waiting = keeper.held_everywhere(next.awaits);
+    nodes[1].holds(keeper.sequence());
+    waiting.await;
+    keeper.turn().await.unwrap();
+    assert_ne!(keeper.active(), first);
+    assert!(keeper.ca.signs_with(Kind::X509, &keeper.active()));
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_holds_a_new_authority_up_for_ten_seconds() {
+    let (heart, keeper) = late().await;
+    let first = keeper.active();
+    let _hangs = heart
+        .connections
+        .connect("spiffe://example.org/node".parse().unwrap());
+    keeper.turn().await.unwrap();
+    heart.clock.advance(Duration::from_secs(10));
+    let next = keeper.turn().await.unwrap();
+    assert_eq!(keeper.active(), first);
+    heart.clock.set(next.wake);
+    keeper.turn().await.unwrap();
+    assert_ne!(keeper.active(), first);
+    assert_eq!(next.wake, UnixTime::from_secs(START + 21 * HOUR as i64 + 11));
+}
+
+#[tokio::test]
+async fn an_authority_whose_key_went_before_its_time_is_never_said_to_be_active() {
+    let heart = heart();
+    let keeper = heart.keeper();
+    keeper.start().await.unwrap();
+    heart.clock.advance(Duration::from_secs(13 * HOUR));
+    keeper.turn().await.unwrap();
+    let prepared = keeper.records(Kind::X509).unwrap();
+    let prepared = prepared
+        .into_iter()
+        .find(|record| record.life.stage == life::Stage::Prepared)
+        .unwrap();
+    heart.keys.delete(&prepared.key).await.unwrap();
+    heart.clock.advance(Duration::from_secs(8 * HOUR));
+    keeper.turn().await.unwrap();
+    keeper.svid().await;
+    assert_ne!(keeper.active(), prepared.life.id);
+    let recorded = heart.audit.recorded();
+    let of = |action: &str| {
+        let lines = recorded.iter().filter(|line| line.contains(action));
+        lines.filter(|line| line.contains(&prepared.life.id)).count()
+    };
+    assert_eq!((of("authority.activate"), of("authority.retire")), (0, 1));
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_is_not_done_and_leaves_no_heap_of_keys() {
+    let (heart, keeper) = late().await;
+    let (sequence, keys) = (keeper.sequence(), heart.keys.list().await.unwrap().len());
+    heart.audit.set_memory_full(true);
+    for _ in 0..5 {
+        keeper.turn().await.unwrap_err();
+    }
+    assert_eq!(keeper.sequence(), sequence);
+    assert!(heart.keys.list().await.unwrap().len() <= keys + 1);
+    heart.audit.set_memory_full(false);
+    keeper.turn().await.unwrap();
+    assert_eq!(keeper.sequence(), sequence + 2);
+    assert_eq!(heart.keys.list().await.unwrap().len(), keys + 2);
 }

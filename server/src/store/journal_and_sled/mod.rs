@@ -23,7 +23,7 @@ use muster_identity::{Revision, StoreId};
 use muster_journal::{AppendError, Journal, OpenError as JournalError};
 
 use super::index::Index;
-use super::{Change, Committed, Key, Record, Store, StoreError};
+use super::{Change, Committed, Record, Store, StoreError, size};
 use behind::Behind;
 
 pub use open::open;
@@ -137,7 +137,7 @@ impl Store for JournalAndSled {
     }
 
     async fn commit(&self, groups: Vec<Vec<Change>>) -> Result<Committed, StoreError> {
-        check_sizes(&groups)?;
+        size::check(&groups)?;
         let _turn = self.turn.lock().await;
         self.behind.room().await?;
         let (outcomes, plan, frame, revision) = {
@@ -221,25 +221,5 @@ fn append_error(error: AppendError) -> StoreError {
         AppendError::Full => StoreError::Full,
         AppendError::Size(bytes) => StoreError::TooLarge(bytes),
         AppendError::Poisoned(why) => StoreError::Stopped(why.to_string()),
-    }
-}
-
-/// The most bytes that one commit may hold; the journal's records are 16 MiB at most.
-const MAX_COMMIT: usize = 12 << 20;
-
-/// Refuses what no store takes.
-pub(super) fn check_sizes(groups: &[Vec<Change>]) -> Result<(), StoreError> {
-    let mut total = 0;
-    for change in groups.iter().flatten() {
-        let value = change.value.as_ref().map_or(0, Vec::len);
-        if value > Change::MAX_VALUE || change.key.name.is_empty() || change.key.name.len() > Key::MAX_LEN {
-            return Err(StoreError::TooLarge(value.max(change.key.name.len())));
-        }
-        total += value + change.key.name.len() + 64;
-    }
-    if total > MAX_COMMIT {
-        Err(StoreError::TooLarge(total))
-    } else {
-        Ok(())
     }
 }

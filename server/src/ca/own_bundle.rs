@@ -1,0 +1,77 @@
+//! Changing our own bundle: always in one commit with what the change is about, always with the next sequence number.
+
+use std::sync::Arc;
+
+use muster_identity::TrustDomain;
+use muster_pki::PublicKey;
+use muster_pki::bundle::Bundle;
+use muster_pki::jwt::JwtAuthority;
+use muster_pki::x509::X509Authority;
+
+use super::keeper::KeeperError;
+use super::record::{AuthorityRecord, Kind};
+use crate::bundles::{BundleRecordError, Bundles, bundle_from_bytes, bundle_to_bytes};
+use crate::registry::{CommitError, Registry, View};
+use crate::store::{Change, Expect, Tree};
+
+/// How often a change of the bundle is tried again when somebody else changed it meanwhile.
+const TRIES: usize = 8;
+
+/// Changes our own bundle in one commit with `changes`; the sequence grows by one. Shared by the keeper and the Bundle service.
+pub(crate) async fn change_own_bundle<E>(
+    registry: &Registry,
+    bundles: &Bundles,
+    trust_domain: &TrustDomain,
+    changes: Vec<Change>,
+    change: impl Fn(&mut Bundle) -> Result<(), E>,
+) -> Result<(), E>
+where
+    E: From<CommitError> + From<BundleRecordError>,
+{
+    let name = trust_domain.as_str().as_bytes();
+    let mut tries = 0;
+    loop {
+        let view: Arc<View> = registry.view();
+        let (mut bundle, expect) = match view.document(Tree::Bundles, name) {
+            Some(document) => (bundle_from_bytes(&document.value)?, Expect::At(document.version)),
+            None => (Bundle::new(trust_domain.clone()), Expect::Absent),
+        };
+        let before = bundle.clone();
+        change(&mut bundle)?;
+        let mut all = changes.clone();
+        if bundle != before {
+            bundle.set_sequence(Some(before.sequence().unwrap_or(0) + 1));
+            all.push(Change::put(Tree::Bundles, name, bundle_to_bytes(&bundle), expect));
+        }
+        tries += 1;
+        match registry.commit(all).await {
+            Err(CommitError::Conflict(_)) if tries < TRIES => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => return Ok(bundles.refresh(&registry.view())?),
+        }
+    }
+}
+
+/// Puts an authority into the bundle.
+pub(super) fn publish(bundle: &mut Bundle, record: &AuthorityRecord) -> Result<(), KeeperError> {
+    let id = &record.life.id;
+    match record.kind {
+        Kind::X509 => {
+            let certificate = |source| KeeperError::Certificate {
+                id: id.clone(),
+                source,
+            };
+            bundle.put_x509_authority(X509Authority::from_der(&record.public).map_err(certificate)?);
+        }
+        Kind::Jwt => {
+            let key = |source| KeeperError::PublicKey {
+                id: id.clone(),
+                source,
+            };
+            let key = PublicKey::from_spki_der(&record.public).map_err(key)?;
+            let authority = JwtAuthority::new(id.parse()?, key).with_expiry(Some(record.life.not_after));
+            bundle.put_jwt_authority(authority)?;
+        }
+    }
+    Ok(())
+}
