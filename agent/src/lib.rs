@@ -13,11 +13,13 @@
 //! | [`sync`] | the connection to the server |
 //! | [`attest`] | who this node is to the server |
 //! | [`keep`] | what survives a restart |
+//! | [`arguments`], [`config`] | what it is told |
 //!
 //! Trusted: the kernel's word on a peer, the attested server. Not trusted: callers, the promptness of plugins, the wall clock.
 //! Begin at [`build`] and [`Bound::run`].
 
 pub mod api;
+pub mod arguments;
 mod assembly;
 pub mod attest;
 pub mod cache;

@@ -56,7 +56,6 @@ impl Limiter {
     }
 
     /// Changes the rate for everybody from now on.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for a reload of the configuration"))]
     pub(super) fn set_rate(&self, per_second: u32, burst: u32) {
         self.buckets().rate = Rate::new(per_second, burst);
     }

@@ -11,6 +11,7 @@ mod exchange;
 mod join;
 mod membership;
 mod pin;
+mod token_file;
 
 pub(crate) use exchange::denial_of;
 pub use exchange::{AttestError, Denial, attest, rejoin, renew};
@@ -18,3 +19,4 @@ pub(crate) use join::become_node;
 pub use join::{JoinError, JoinRequest, Joined, OldMembership, join};
 pub use membership::Membership;
 pub use pin::{ParsePinError, Pin, PinError};
+pub use token_file::{TokenFileError, read_token};

@@ -1,5 +1,6 @@
 //! What a new node knows of its server before it has ever spoken to it.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -13,11 +14,21 @@ use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
+/// No bundle has more: a wrong file is not read to its end.
+const LARGEST: u64 = 16 << 20;
+
 /// By what the server is recognised the first time (T-38). There is no third way: a node that would take whatever answers is anybody's.
 #[derive(Clone, Debug)]
 pub enum Pin {
-    /// The trust bundle in a file, in any form.
+    /// The trust bundle in a file, in any form; it is read when the server is reached.
     File(PathBuf),
+    /// What was read from that file.
+    Document {
+        /// Where it was.
+        path: PathBuf,
+        /// What it held.
+        bytes: Arc<[u8]>,
+    },
     /// The SHA-256 fingerprint of one X.509 authority's certificate, as `openssl x509 -fingerprint -sha256` prints it.
     Authority([u8; 32]),
     /// The trust bundle itself, where server and node are one program.
@@ -62,11 +73,23 @@ pub enum PinError {
 }
 
 impl Pin {
+    /// Reads the file, if it is one: for a process that is about to give up the right to.
+    pub fn read_now(self) -> Result<Self, PinError> {
+        match self {
+            Self::File(path) => {
+                let bytes = contents(&path)?.into();
+                Ok(Self::Document { path, bytes })
+            }
+            read => Ok(read),
+        }
+    }
+
     /// The authorities of `shown` that this pin vouches for; `shown` is what an unverified server said of itself.
     pub(super) fn authorities(&self, shown: &Bundle) -> Result<Bundle, PinError> {
         let trust_domain = shown.trust_domain();
         match self {
-            Self::File(path) => read(path, trust_domain),
+            Self::File(path) => parsed(path, &contents(path)?, trust_domain),
+            Self::Document { path, bytes } => parsed(path, bytes, trust_domain),
             Self::Bundle(bundle) if bundle.trust_domain() == trust_domain => Ok((**bundle).clone()),
             Self::Bundle(bundle) => Err(PinError::OtherTrustDomain {
                 found: bundle.trust_domain().clone(),
@@ -91,12 +114,22 @@ impl Pin {
     }
 }
 
-fn read(path: &Path, trust_domain: &TrustDomain) -> Result<Bundle, PinError> {
-    let bytes = std::fs::read(path).map_err(|source| PinError::Read {
+fn contents(path: &Path) -> Result<Vec<u8>, PinError> {
+    let unread = |source| PinError::Read {
         path: path.to_owned(),
         source,
-    })?;
-    let parsed = Bundle::from_file_bytes(trust_domain.clone(), &bytes);
+    };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(unread)?;
+    let length = file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unread)?;
+    if length as u64 > LARGEST {
+        return Err(unread(std::io::ErrorKind::FileTooLarge.into()));
+    }
+    Ok(bytes)
+}
+
+fn parsed(path: &Path, bytes: &[u8], trust_domain: &TrustDomain) -> Result<Bundle, PinError> {
+    let parsed = Bundle::from_file_bytes(trust_domain.clone(), bytes);
     parsed
         .map(|parsed| parsed.bundle)
         .map_err(|source| PinError::Bundle {

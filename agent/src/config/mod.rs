@@ -2,6 +2,7 @@
 //!
 //! `config/example.toml` is what `muster-agent config example` prints. It holds every key with its default, and a test reads it.
 
+mod changes;
 mod read;
 
 use std::net::SocketAddr;

@@ -1,14 +1,17 @@
 //! The folder in which the agent keeps its state.
 
 use std::fmt;
+use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use muster_identity::TrustDomain;
 use muster_pki::{KeyAlgorithm, LocalKey, LocalKeyError};
 use muster_seal::{KeyFile, KeyFileError, Purpose, Seal, SealedFile, SealedFileError};
+use nix::libc;
+use nix::unistd::geteuid;
 
 use super::{NodeState, NodeStore, NodeStoreError, SvidStore};
 
@@ -28,6 +31,19 @@ pub enum OpenFolderError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// A link could be pointed elsewhere, and a file is none.
+    #[error("the data folder {} is a symbolic link or no folder: name the real one", .0.display())]
+    NotAFolder(PathBuf),
+    /// Its owner could read and replace everything in it.
+    #[error("the data folder {} belongs to uid {owner}, but this process runs as uid {own}", path.display())]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who we are.
+        own: u32,
     },
     /// Others may look into it.
     #[error("the data folder {} has mode {mode:o}; others must not enter it (chmod 0700)", path.display())]
@@ -60,13 +76,7 @@ impl Folder {
             .mode(0o700)
             .create(path)
             .map_err(wrong)?;
-        let mode = std::fs::metadata(path).map_err(wrong)?.mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(OpenFolderError::Open {
-                path: path.to_owned(),
-                mode,
-            });
-        }
+        check(path)?;
         let seal = Arc::new(KeyFile::open_or_create(path.join("seal.key"))?);
         Ok(Self {
             path: path.to_owned(),
@@ -115,11 +125,82 @@ impl Folder {
     }
 }
 
+/// Looks at the folder that was opened, not at what a link of that name leads to.
+fn check(path: &Path) -> Result<(), OpenFolderError> {
+    let wrong = |source| OpenFolderError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_DIRECTORY)
+        .open(path);
+    let found = match opened {
+        Ok(folder) => folder.metadata().map_err(wrong)?,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENOTDIR)) => {
+            return Err(OpenFolderError::NotAFolder(path.to_owned()));
+        }
+        Err(source) => return Err(wrong(source)),
+    };
+    let (owner, own, mode) = (found.uid(), geteuid().as_raw(), found.mode() & 0o7777);
+    if owner != own {
+        let path = path.to_owned();
+        return Err(OpenFolderError::Foreign { path, owner, own });
+    }
+    if mode & 0o077 != 0 {
+        let path = path.to_owned();
+        return Err(OpenFolderError::Open { path, mode });
+    }
+    Ok(())
+}
+
 impl fmt::Debug for Folder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Folder")
             .field("path", &self.path)
             .field("seal", &self.seal.kind())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_link_to_a_folder_is_not_followed() {
+        let outer = tempfile::tempdir().unwrap();
+        let (real, link) = (outer.path().join("real"), outer.path().join("link"));
+        Folder::open(&real).unwrap();
+        symlink(&real, &link).unwrap();
+        assert!(matches!(Folder::open(&link), Err(OpenFolderError::NotAFolder(_))));
+        let file = outer.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(Folder::open(&file).is_err());
+    }
+
+    #[test]
+    fn a_folder_that_others_may_enter_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o750)).unwrap();
+        let refused = Folder::open(folder.path());
+        assert!(matches!(refused, Err(OpenFolderError::Open { mode: 0o750, .. })));
+    }
+
+    #[test]
+    fn the_folder_of_another_user_is_refused() {
+        if !geteuid().is_root() {
+            println!("left out: only root can give a folder away");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        chown(folder.path(), Some(65_534), None).unwrap();
+        let refused = Folder::open(folder.path());
+        assert!(matches!(
+            refused,
+            Err(OpenFolderError::Foreign { owner: 65_534, .. })
+        ));
     }
 }

@@ -103,6 +103,7 @@ pub(crate) fn workload_socket(address: &str) -> Result<PathBuf, Failure> {
         None if address.starts_with("tcp:") => {
             return Err(wrong("TCP is not supported, the API is on a Unix socket"));
         }
+        None if address.contains("://") => return Err(wrong("it is of another kind than unix")),
         None => address,
     };
     if path.is_empty() || path.contains(['?', '#']) {
@@ -127,6 +128,7 @@ mod tests {
             "unix:a.sock",
             "unix://a/b.sock",
             "tcp:127.0.0.1:80",
+            "http://127.0.0.1:80",
             "",
             "unix:",
             "unix:/a?b",

@@ -33,6 +33,8 @@ pub(crate) struct Failure {
     pub(crate) what: String,
     pub(crate) why: String,
     pub(crate) next: Option<String>,
+    /// Whether the same may succeed a little later.
+    pub(crate) passing: bool,
 }
 
 impl Failure {
@@ -58,7 +60,8 @@ impl Failure {
         // A status that the transport made up, not the daemon.
         let lost = status.source().is_some() && matches!(status.code(), Code::Unavailable | Code::Unknown);
         let kind = if lost { Kind::Unreachable } else { Kind::Refused };
-        let failure = Self::new(kind, what, why);
+        let mut failure = Self::new(kind, what, why);
+        failure.passing = lost || matches!(status.code(), Code::Unavailable | Code::ResourceExhausted);
         match status.code() {
             _ if lost => failure.next("the connection broke; look at the daemon's log"),
             Code::PermissionDenied | Code::Unauthenticated => {
@@ -93,6 +96,7 @@ impl Failure {
             what: what.to_string(),
             why: why.to_string(),
             next: None,
+            passing: kind == Kind::Unreachable,
         }
     }
 }

@@ -35,13 +35,18 @@ mod validate;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::{
     args::{Command, Muster},
     failure::Failure,
     output::{Answer, Style},
 };
+
+/// The command line as a whole, of which man pages and completions are made.
+pub fn command() -> clap::Command {
+    Muster::command()
+}
 
 /// Reads the command line, does what it says, prints, and gives the exit code.
 pub fn main() -> ExitCode {

@@ -2,11 +2,14 @@
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
@@ -31,6 +34,43 @@ pub fn harden() -> io::Result<()> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     umask(Mode::from_bits_truncate(0o077));
     Ok(())
+}
+
+/// Gives up root for good, for the user to whom `folder` belongs: what root writes there the daemon of that user could not read. Returns that user's number, or none when
+/// there is nothing to give up: this process is not root's, the folder is, or there is none yet.
+///
+/// Only where nobody but root can have put the folder there: everything above it is root's and closed to others. Elsewhere somebody could lay out a folder to be given
+/// what is written, and the process stays root; then it is for whoever opens the folder to refuse it.
+pub fn become_owner_of(folder: &Path) -> io::Result<Option<u32>> {
+    if !geteuid().is_root() {
+        return Ok(None);
+    }
+    let found = match std::fs::symlink_metadata(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        found => found?,
+    };
+    if !found.is_dir() || found.uid() == 0 || !is_placed_by_root(folder)? {
+        return Ok(None);
+    }
+    let (uid, gid) = (Uid::from_raw(found.uid()), Gid::from_raw(found.gid()));
+    setgroups(&[gid])?;
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)?;
+    Ok(Some(uid.as_raw()))
+}
+
+/// Whether every folder above this one is root's and no other can change it.
+fn is_placed_by_root(folder: &Path) -> io::Result<bool> {
+    let Some(above) = folder.parent() else {
+        return Ok(false);
+    };
+    for folder in above.canonicalize()?.ancestors() {
+        let found = std::fs::symlink_metadata(folder)?;
+        if found.uid() != 0 || found.mode() & 0o022 != 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Orders the stop at SIGTERM or SIGINT, and returns when it is ordered, by whomever. A second signal ends the process at once, for a person who does not want

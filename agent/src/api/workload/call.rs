@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use muster_audit::{Action, Actor, Audit, Event, Object, Outcome};
 use muster_identity::{EntryId, SpiffeId};
 use muster_runtime::{Clock, Reference, Stop};
@@ -60,7 +61,7 @@ impl Default for WorkloadSettings {
 /// What all calls share.
 pub(super) struct Desk {
     pub(super) parts: Parts,
-    pub(super) settings: WorkloadSettings,
+    settings: ArcSwap<WorkloadSettings>,
     hand_outs: HandOuts,
     calls: Limiter,
     validations: Limiter,
@@ -73,12 +74,25 @@ impl Desk {
         let (calls, validations) = (settings.calls_per_second, settings.validations_per_second);
         Self {
             parts,
-            settings,
+            settings: ArcSwap::from_pointee(settings),
             hand_outs: HandOuts::default(),
             calls: Limiter::new(calls, calls),
             validations: Limiter::new(validations, validations),
             refusals: Limiter::new(5, 50),
         }
+    }
+
+    /// What is set now.
+    pub(super) fn settings(&self) -> arc_swap::Guard<Arc<WorkloadSettings>> {
+        self.settings.load()
+    }
+
+    /// Sets it anew, for calls from now on and for what open streams are sent next.
+    pub(super) fn set(&self, settings: WorkloadSettings) {
+        let (calls, validations) = (settings.calls_per_second, settings.validations_per_second);
+        self.calls.set_rate(calls, calls);
+        self.validations.set_rate(validations, validations);
+        self.settings.store(Arc::new(settings));
     }
 }
 

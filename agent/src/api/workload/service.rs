@@ -46,6 +46,11 @@ impl WorkloadApi {
         }
     }
 
+    /// Sets anew what can be set, while calls are running.
+    pub fn set(&self, settings: WorkloadSettings) {
+        self.desk.set(settings);
+    }
+
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
         if !is_grpc(request.headers()) {
             let mut response = http::Response::new(Body::empty());

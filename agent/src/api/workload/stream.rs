@@ -185,6 +185,6 @@ impl<S: Shape> Watch<S> {
     }
 
     fn verdict(&self, view: &WorkloadView) -> Verdict {
-        self.shape.verdict(view, &self.call.desk.settings)
+        self.shape.verdict(view, &self.call.desk.settings())
     }
 }

@@ -44,7 +44,7 @@ async fn verify(
     call.still(&caller)?;
     let own = verified.id().trust_domain() == view.bundles.own().trust_domain();
     let shown = |claim: &str| {
-        own || FOREIGN.contains(&claim) || call.desk.settings.allowed_foreign_jwt_claims.contains(claim)
+        own || FOREIGN.contains(&claim) || call.desk.settings().allowed_foreign_jwt_claims.contains(claim)
     };
     let response = ValidateJwtsvidResponse {
         spiffe_id: verified.id().to_string(),

@@ -1,12 +1,13 @@
 //! `muster fetch x509`.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use muster_identity::{SpiffeId, TrustDomain, UnixTime};
 use muster_pki::{LocalKey, SecretBytes, Signer, bundle::Bundle, x509::X509Svid};
 use muster_proto::workload::{X509svidRequest, X509svidResponse};
-use muster_runtime::{Clock, SystemClock};
+use muster_runtime::{Backoff, Clock, SystemClock};
 use serde_json::{Value, json};
+use tonic::{Code, Streaming};
 
 use super::{Source, call, refused};
 use crate::{
@@ -21,20 +22,23 @@ pub(crate) struct X509 {
     /// Write svid.N.pem, svid.N.key, bundle.N.pem and federated_bundle.N.M.pem into this folder.
     #[arg(long, value_name = "FOLDER")]
     write: Option<PathBuf>,
-    /// Stay, and print (and write) again whenever something changes.
+    /// Stay, and print (and write) again whenever something changes; ends when the identity is taken away.
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
     source: Source,
 }
 
+const WHAT: &str = "X.509-SVIDs";
+
+/// How long a watcher waits for an agent that went away: it is back in a moment, and nobody else waits for this.
+const AGAIN_FIRST: Duration = Duration::from_millis(100);
+const AGAIN_LAST: Duration = Duration::from_secs(5);
+
 impl X509 {
     pub(super) async fn run(self, style: &Style) -> Result<Answer, Failure> {
-        const WHAT: &str = "X.509-SVIDs";
         let folder = self.write.as_deref().map(Folder::open).transpose()?;
-        let mut client = self.source.client().await?;
-        let request = client.fetch_x509svid(call(X509svidRequest {}));
-        let (mut message, mut stream) = self.source.first_of(WHAT, request).await?;
+        let (mut message, mut stream) = self.open().await?;
         loop {
             let update = Update::read(message)?;
             let answer = update.answer(folder.as_ref())?;
@@ -44,14 +48,33 @@ impl X509 {
             style.print(&answer.headed(&format!("--- {}", SystemClock.now())))?;
             message = match stream.message().await {
                 Ok(Some(message)) => message,
-                Ok(None) => {
-                    return Err(Failure::unreachable(
-                        "could not go on watching",
-                        "the agent ended the stream",
-                    ));
+                Err(status) if status.code() == Code::PermissionDenied => return Err(refused(WHAT, &status)),
+                // The agent is restarted, or its service is: what was fetched stays valid meanwhile, and it will be back.
+                Ok(None) | Err(_) => {
+                    let (first, again) = self.open_again().await?;
+                    stream = again;
+                    first
                 }
-                Err(status) => return Err(refused(WHAT, &status)),
             };
+        }
+    }
+
+    async fn open(&self) -> Result<(X509svidResponse, Streaming<X509svidResponse>), Failure> {
+        let mut client = self.source.client().await?;
+        let request = client.fetch_x509svid(call(X509svidRequest {}));
+        self.source.first_of(WHAT, request).await
+    }
+
+    /// Until the agent answers again. A refusal is an answer.
+    async fn open_again(&self) -> Result<(X509svidResponse, Streaming<X509svidResponse>), Failure> {
+        let mut backoff = Backoff::new(AGAIN_FIRST, AGAIN_LAST);
+        loop {
+            tokio::time::sleep(backoff.next_wait()).await;
+            match self.open().await {
+                Ok(opened) => return Ok(opened),
+                Err(failure) if failure.passing => {}
+                Err(failure) => return Err(failure),
+            }
         }
     }
 }
@@ -71,6 +94,13 @@ struct Held {
 
 impl Update {
     fn read(message: X509svidResponse) -> Result<Self, Failure> {
+        if message.svids.is_empty() {
+            // A refusal has a status; a list without anything says nothing (Workload API 4.5).
+            return Err(Failure::refused(
+                "could not use the agent's answer",
+                "it holds no identity and is no refusal either",
+            ));
+        }
         let mut svids = Vec::with_capacity(message.svids.len());
         for (index, mut wire) in message.svids.into_iter().enumerate() {
             let key = SecretBytes::new(std::mem::take(&mut wire.x509_svid_key));

@@ -54,9 +54,15 @@ pub struct InstallError;
 /// The level of a running process, to be read and changed. Clones share it.
 #[derive(Clone)]
 pub struct LogLevel {
-    launch: Level,
-    current: Arc<Mutex<Level>>,
+    levels: Arc<Mutex<Levels>>,
     filter: Option<reload::Handle<Targets, Registry>>,
+}
+
+#[derive(Clone, Copy)]
+struct Levels {
+    /// As the configuration has it.
+    configured: Level,
+    current: Level,
 }
 
 /// Sends this process's events to standard error, once.
@@ -78,36 +84,57 @@ pub fn install(level: Level, format: Format) -> Result<LogLevel, InstallError> {
 impl LogLevel {
     /// A level that moves no subscriber: for tests and for programs that log in their own way.
     pub fn detached(level: Level) -> Self {
+        let levels = Levels {
+            configured: level,
+            current: level,
+        };
         Self {
-            launch: level,
-            current: Arc::new(Mutex::new(level)),
+            levels: Arc::new(Mutex::new(levels)),
             filter: None,
         }
     }
 
     /// The level that the configuration gave.
     pub fn at_launch(&self) -> Level {
-        self.launch
+        self.levels().configured
     }
 
     /// The level now.
     pub fn current(&self) -> Level {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        self.levels().current
     }
 
-    /// Changes the level, until the process ends.
+    /// Changes the level, until the process ends or is told otherwise.
     pub fn set(&self, level: Level) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        *current = level;
-        if let Some(filter) = &self.filter {
-            // It only fails when the subscriber is gone, and then nobody logs.
-            filter.reload(targets(level)).ok();
-        }
+        self.change(|levels| levels.current = level);
     }
 
     /// Back to the level that the configuration gave.
     pub fn reset(&self) {
-        self.set(self.launch);
+        self.change(|levels| levels.current = levels.configured);
+    }
+
+    /// The configuration was read again and gives this level now.
+    pub fn configure(&self, level: Level) {
+        self.change(|levels| {
+            *levels = Levels {
+                configured: level,
+                current: level,
+            }
+        });
+    }
+
+    fn levels(&self) -> Levels {
+        *self.levels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Levels)) {
+        let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut levels);
+        if let Some(filter) = &self.filter {
+            // It only fails when the subscriber is gone, and then nobody logs. Under the lock: the filter is what the levels say.
+            filter.reload(targets(levels.current)).ok();
+        }
     }
 }
 
@@ -115,7 +142,7 @@ impl std::fmt::Debug for LogLevel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LogLevel")
             .field("current", &self.current())
-            .field("launch", &self.launch)
+            .field("launch", &self.at_launch())
             .finish()
     }
 }
