@@ -1,0 +1,64 @@
+//! `muster-packages`: what goes into the packages beside the programs, made of the programs themselves.
+//!
+//! ```text
+//! pages FOLDER    command lines of muster, muster-server, muster-agent ─→ FOLDER/man/<program>/*.1
+//!                                                                      └→ FOLDER/completions/{<program>.bash, _<program>, <program>.fish}
+//! sbom PROGRAM    cargo metadata's JSON on standard input, Cargo.lock ─→ the CycloneDX document on standard output
+//! ```
+//!
+//! A program of its own, so that no daemon carries what only a packager needs. `packages/assemble` runs it.
+
+mod completions;
+mod pages;
+mod sbom;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Command, CommandFactory as _, Parser};
+
+#[derive(Parser)]
+#[command(name = "muster-packages")]
+enum Arguments {
+    /// Write man pages and completions.
+    Pages {
+        /// Where to.
+        folder: PathBuf,
+    },
+    /// Say what a program is made of.
+    Sbom {
+        /// The program.
+        program: String,
+        /// The lock file.
+        #[arg(long, default_value = "Cargo.lock")]
+        lock: PathBuf,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse() {
+        Arguments::Pages { folder } => {
+            for program in programs() {
+                let name = program.get_name().to_owned();
+                pages::write(&program, &folder.join("man").join(&name))
+                    .with_context(|| format!("man pages of {name}"))?;
+                completions::write(&program, &folder.join("completions"))
+                    .with_context(|| format!("completions of {name}"))?;
+            }
+            Ok(())
+        }
+        Arguments::Sbom { program, lock } => {
+            let lock = std::fs::read_to_string(&lock).with_context(|| lock.display().to_string())?;
+            sbom::write(&program, std::io::stdin().lock(), &lock, std::io::stdout().lock())
+        }
+    }
+}
+
+/// What is packaged, by its command line.
+fn programs() -> [Command; 3] {
+    [
+        muster_cli::command(),
+        muster_server::arguments::Arguments::command(),
+        muster_agent::arguments::Arguments::command(),
+    ]
+}
