@@ -1,5 +1,4 @@
-//! What was issued is on record, nobody can change the record unseen, and no secret is where it does not belong (I5, I9,
-//! T-44, T-45).
+//! What was issued is on record, and nobody can change the record unseen (I9).
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -9,18 +8,14 @@ use muster_pki::PublicKey;
 use muster_plugin_api::KeyManager as _;
 use muster_seal::KeyFile;
 use muster_tests::{Cluster, Process, Settings};
-use nix::sys::signal::Signal;
 use serde_json::Value;
 
 fn uid_selector() -> String {
     format!("unix:uid:{}", nix::unistd::getuid())
 }
 
-/// Stops a daemon in good order and gives all that it ever said.
-fn stop(mut daemon: Process) -> String {
-    daemon.signal(Signal::SIGTERM);
-    assert!(daemon.ended().success());
-    daemon.said()
+fn stop(daemon: Process) {
+    assert!(daemon.stop().success());
 }
 
 /// The key that the server signs its log's checkpoints with, out of its sealed keys.
@@ -36,7 +31,7 @@ fn audit_key(cluster: &Cluster) -> PublicKey {
 }
 
 /// The records of a log, as anybody can read them.
-fn records(folder: &Path) -> Vec<Value> {
+pub(crate) fn records(folder: &Path) -> Vec<Value> {
     let scan = muster_journal::scan(folder, 1).unwrap();
     let frames = scan.records.map(|record| record.unwrap().payload);
     let text: String = frames
@@ -47,46 +42,20 @@ fn records(folder: &Path) -> Vec<Value> {
         .collect()
 }
 
-fn recorded<'a>(records: &'a [Value], action: &str) -> Vec<&'a Value> {
+pub(crate) fn recorded<'a>(records: &'a [Value], action: &str) -> Vec<&'a Value> {
     records
         .iter()
         .filter(|record| record["action"] == action)
         .collect()
 }
 
-/// Every file below `folder`.
-fn files(folder: &Path) -> Vec<std::path::PathBuf> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
-    entries
-        .filter(|entry| !entry.file_type().unwrap().is_symlink())
-        .flat_map(|entry| match entry.file_type().unwrap().is_dir() {
-            true => files(&entry.path()),
-            false if entry.file_type().unwrap().is_file() => vec![entry.path()],
-            false => vec![],
-        })
-        .collect()
-}
-
-fn holds(bytes: &[u8], secret: &[u8]) -> bool {
-    bytes.windows(secret.len()).any(|window| window == secret)
-}
-
 #[test]
-fn what_is_handed_out_is_on_record_and_no_secret_is_elsewhere() {
+fn what_is_handed_out_is_on_record() {
     let mut cluster = Cluster::start(&Settings::default());
     let entry = cluster.register("/audited", &[&uid_selector()]);
-    let taken = tempfile::tempdir().unwrap();
-    cluster.muster_ok(&["fetch", "x509", "--write", taken.path().to_str().unwrap()]);
-    let fetched = cluster.muster_ok(&["fetch", "jwt", "--audience", "db", "--output", "json"]);
-    let token = serde_json::from_str::<Value>(&fetched).unwrap()[0]["token"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let unused = cluster.muster_ok(&["token", "create", "--output", "json"]);
-    let unused = serde_json::from_str::<Value>(&unused).unwrap()["token"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    cluster.muster_ok(&["fetch", "x509"]);
+    cluster.muster_ok(&["fetch", "jwt", "--audience", "db"]);
+    cluster.muster_ok(&["token", "create"]);
     assert!(
         !cluster
             .muster(&[
@@ -101,8 +70,8 @@ fn what_is_handed_out_is_on_record_and_no_secret_is_elsewhere() {
             .success()
     );
 
-    let (agent, server) = (cluster.take_agent(), cluster.take_server());
-    let said = [stop(agent), stop(server)];
+    stop(cluster.take_agent());
+    stop(cluster.take_server());
 
     // The server's log is whole and signed to its end, and knows what was signed for whom.
     let log = cluster.path().join("server/data/audit");
@@ -147,36 +116,6 @@ fn what_is_handed_out_is_on_record_and_no_secret_is_elsewhere() {
             .is_some_and(|code| code.starts_with("R-"))
     }));
     assert!(!refused.is_empty());
-
-    // Secrets: the workload's key in all its forms, its token, an unused join token.
-    let pem = fs::read_to_string(taken.path().join("svid.0.key")).unwrap();
-    let base64: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
-    use base64::Engine as _;
-    let der = base64::engine::general_purpose::STANDARD.decode(&base64).unwrap();
-    // The scalar itself: PKCS#8 of a P-256 key has it behind 36 bytes of frame.
-    let scalar = &der[36..68];
-    let signature = token.rsplit_once('.').unwrap().1;
-    let secrets: [(&str, &[u8]); 6] = [
-        ("key", &der),
-        ("key in base64", base64.as_bytes()),
-        ("scalar", scalar),
-        ("token", token.as_bytes()),
-        ("token's signature", signature.as_bytes()),
-        ("join token", unused.as_bytes()),
-    ];
-    let files = files(cluster.path());
-    assert!(files.len() > 8, "{files:?}");
-    for file in files {
-        let bytes = fs::read(&file).unwrap();
-        for (what, secret) in secrets {
-            assert!(!holds(&bytes, secret), "the {what} is in {}", file.display());
-        }
-    }
-    for said in said {
-        for (what, secret) in secrets {
-            assert!(!holds(said.as_bytes(), secret), "the {what} was said");
-        }
-    }
 
     // Somebody who may write to the file changes one letter, without the sums of the journal.
     let journal = log.join("journal-00000000000000000001");

@@ -21,11 +21,18 @@ use nix::sys::signal::Signal;
 const ROUNDS: u64 = 50;
 const BATCH: u64 = 20;
 
+/// So many rounds end one server; then a new one begins, so that what is compared stays small.
+const ROUNDS_OF_ONE: u64 = 100;
+
 #[test]
 fn a_killed_server_keeps_every_acknowledged_entry() {
-    let mut cluster = Cluster::start(&Settings::default());
-    let kept = survive("kill -9", &mut cluster, |cluster| cluster.take_server().kill());
-    println!("figure: kill -9: {kept} entries acknowledged, 0 lost");
+    let kept = in_turns(|rounds| {
+        let mut cluster = Cluster::start(&Settings::default());
+        survive("kill -9", &mut cluster, rounds, |cluster| {
+            cluster.take_server().kill()
+        })
+    });
+    println!("figure: kill -9: {kept}");
 }
 
 #[test]
@@ -33,28 +40,38 @@ fn host_a_power_cut_under_the_store_keeps_every_acknowledged_entry() {
     if !need_root() || !Disk::is_possible() {
         return;
     }
-    let mut cluster = Cluster::start(&Settings {
-        before: Some(Disk::make),
-        ..Settings::default()
+    let kept = in_turns(|rounds| {
+        let mut cluster = Cluster::start(&Settings {
+            before: Some(Disk::make),
+            ..Settings::default()
+        });
+        let disk = Disk {
+            at: cluster.path().join("server/data"),
+        };
+        survive("power cut", &mut cluster, rounds, |cluster| {
+            let server = cluster.take_server();
+            // Stopped first: nothing may reach the disk between the cut and the end of the process.
+            server.signal(Signal::SIGSTOP);
+            disk.cut();
+            server.kill();
+            disk.unmount();
+            disk.mount();
+        })
     });
-    let disk = Disk {
-        at: cluster.path().join("server/data"),
-    };
-    let kept = survive("power cut", &mut cluster, |cluster| {
-        let server = cluster.take_server();
-        // Stopped first: nothing may reach the disk between the cut and the end of the process.
-        server.signal(Signal::SIGSTOP);
-        disk.cut();
-        server.kill();
-        disk.unmount();
-        disk.mount();
-    });
-    println!("figure: power cut on ext4: {kept} entries acknowledged, 0 lost");
+    println!("figure: power cut on ext4: {kept}");
+}
+
+fn in_turns(turn: impl Fn(u64) -> usize) -> String {
+    let rounds = muster_tests::rounds(ROUNDS);
+    let mut kept = 0;
+    for first in (0..rounds).step_by(usize::try_from(ROUNDS_OF_ONE).expect("a small number")) {
+        kept += turn(ROUNDS_OF_ONE.min(rounds - first));
+    }
+    format!("{rounds} rounds, {kept} entries acknowledged, 0 lost")
 }
 
 /// Writes, ends the server by `fault` at an instant, starts it again and looks: round after round.
-fn survive(what: &str, cluster: &mut Cluster, fault: impl Fn(&mut Cluster)) -> usize {
-    let rounds = muster_tests::rounds(ROUNDS);
+fn survive(what: &str, cluster: &mut Cluster, rounds: u64, fault: impl Fn(&mut Cluster)) -> usize {
     drop(cluster.take_agent());
     let mut acknowledged: BTreeMap<String, types::Entry> = BTreeMap::new();
     let mut written = 0u64;
@@ -89,19 +106,7 @@ fn survive(what: &str, cluster: &mut Cluster, fault: impl Fn(&mut Cluster)) -> u
         acknowledged.extend(acked.into_iter().map(|entry| (entry.id.clone(), entry)));
 
         cluster.start_server();
-        let held: BTreeMap<String, types::Entry> = cluster.block_on(async {
-            let mut client = EntryClient::new(cluster.channel().await);
-            let answer = client
-                .list_entries(ListEntriesRequest::default())
-                .await
-                .unwrap()
-                .into_inner();
-            answer
-                .entries
-                .into_iter()
-                .map(|entry| (entry.id.clone(), entry))
-                .collect()
-        });
+        let held = held(cluster);
         for (id, entry) in &acknowledged {
             assert_eq!(
                 held.get(id),
@@ -121,6 +126,26 @@ fn survive(what: &str, cluster: &mut Cluster, fault: impl Fn(&mut Cluster)) -> u
         "{what}: hardly anything was written before the faults"
     );
     acknowledged.len()
+}
+
+/// Everything that the server holds, page by page.
+fn held(cluster: &Cluster) -> BTreeMap<String, types::Entry> {
+    cluster.block_on(async {
+        let mut client = EntryClient::new(cluster.channel().await);
+        let mut request = ListEntriesRequest {
+            page_size: 500,
+            ..ListEntriesRequest::default()
+        };
+        let mut held = BTreeMap::new();
+        loop {
+            let page = client.list_entries(request.clone()).await.unwrap().into_inner();
+            held.extend(page.entries.into_iter().map(|entry| (entry.id.clone(), entry)));
+            request.page_token = page.next_page_token;
+            if request.page_token.is_empty() {
+                return held;
+            }
+        }
+    })
 }
 
 fn numbered(template: &types::Entry, number: u64) -> types::Entry {

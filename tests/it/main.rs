@@ -3,16 +3,26 @@
 
 #![expect(clippy::unwrap_used, reason = "a story that can't go on says so by a panic")]
 
+mod admin_sockets;
+mod agent_admin;
 mod attacks;
 mod audit;
 mod clients;
 mod containers;
 mod crash;
+mod dev;
+mod disk_full;
 mod doors;
+mod executables;
+mod hardening;
 mod harness;
 mod identity;
 mod joining;
 mod outage;
 mod roles;
 mod rotation;
+mod secrets;
+mod shut_out;
+mod sockets;
 mod tls;
+mod tokens;

@@ -11,7 +11,7 @@ use std::{
 
 use tempfile::TempDir;
 
-pub use self::registration::unix_channel;
+pub use self::{install::from_pem, registration::unix_channel};
 use crate::{Process, Turn, binary};
 
 /// The trust domain of every story.
@@ -154,11 +154,12 @@ impl Cluster {
 
     /// Starts the server on its present configuration and waits until it is ready.
     pub fn start_server(&mut self) {
-        let mut command = Command::new(binary("muster-server"));
-        command
-            .args(["run", "--config"])
-            .arg(self.path().join("server.toml"));
-        let server = Process::start("muster-server", &mut command);
+        self.start_server_in(&[]);
+    }
+
+    /// The same in surroundings that `wrapper` makes, as with [`Cluster::start_agent_in`].
+    pub fn start_server_in(&mut self, wrapper: &[&str]) {
+        let server = self.start_in(wrapper, "muster-server", "server.toml");
         let listening = server.line("its address", |line| line.contains(" addr="));
         let address = listening
             .split_once(" addr=")
@@ -176,15 +177,19 @@ impl Cluster {
     /// The same in surroundings that `wrapper` makes: a program with its arguments, which then becomes what follows them
     /// (`unshare`, `setpriv`, `strace`).
     pub fn start_agent_in(&mut self, wrapper: &[&str]) {
+        let agent = self.start_in(wrapper, "muster-agent", "agent.toml");
+        agent.line("its readiness", |line| line.ends_with(": ready"));
+        self.agent = Some(agent);
+    }
+
+    fn start_in(&self, wrapper: &[&str], daemon: &str, config: &str) -> Process {
         let mut words = wrapper
             .iter()
             .map(PathBuf::from)
-            .chain([binary("muster-agent"), "run".into(), "--config".into()])
-            .chain([self.path().join("agent.toml")]);
-        let mut command = Command::new(words.next().expect("at least the agent"));
-        let agent = Process::start("muster-agent", command.args(words));
-        agent.line("its readiness", |line| line.ends_with(": ready"));
-        self.agent = Some(agent);
+            .chain([binary(daemon), "run".into(), "--config".into()])
+            .chain([self.path().join(config)]);
+        let mut command = Command::new(words.next().expect("at least the daemon"));
+        Process::start(daemon, command.args(words))
     }
 
     /// Runs `muster` against this cluster's sockets.

@@ -23,7 +23,7 @@ mod turn;
 mod workload;
 
 pub use binaries::{binary, client, root};
-pub use cluster::{Cluster, Settings, TRUST_DOMAIN, unix_channel};
+pub use cluster::{Cluster, Settings, TRUST_DOMAIN, from_pem, unix_channel};
 pub use need::{need, need_programs, need_root};
 pub use peer::{Identity, join, tcp_channel, tcp_channel_trusting};
 pub use process::{PATIENCE, Process, as_user, until};

@@ -5,7 +5,7 @@ use std::process::{Child, Command};
 use muster_tests::{Cluster, Settings, need_root};
 use nix::sys::signal::Signal;
 
-use super::{ROUNDS, command, sleep_program};
+use super::{command, rounds, sleep_program};
 
 #[test]
 fn host_a_process_that_takes_over_a_pid_gets_its_caller_nothing() {
@@ -16,8 +16,8 @@ fn host_a_process_that_takes_over_a_pid_gets_its_caller_nothing() {
     cluster.register("/sleep", &[&sleep_program()]);
     cluster.register("/root", &["unix:uid:0", &super::attacker_program()]);
     super::earns(&cluster, 1);
-    let mut taken = 0;
-    for _ in 0..ROUNDS {
+    let (mut taken, rounds) = (0, rounds());
+    for _ in 0..rounds {
         cluster.agent().signal(Signal::SIGSTOP);
         let mut attacker = command(&cluster, "leave-to-child", &[]);
         let mut attacker = attacker.stdout(std::process::Stdio::piped()).spawn().unwrap();
@@ -35,8 +35,8 @@ fn host_a_process_that_takes_over_a_pid_gets_its_caller_nothing() {
         }
     }
     assert!(
-        taken > ROUNDS / 2,
-        "the pid was taken over {taken} times of {ROUNDS} only"
+        taken > rounds / 2,
+        "the pid was taken over {taken} times of {rounds} only"
     );
 }
 

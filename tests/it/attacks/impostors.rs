@@ -3,7 +3,7 @@
 use muster_tests::{Cluster, Settings};
 use nix::sys::signal::Signal;
 
-use super::{ROUNDS, attack, attacker_program, earns, is_over, runs, sleep_program, won};
+use super::{attack, attacker_program, earns, is_over, rounds, runs, sleep_program, won};
 
 /// Attackers side by side while the agent is held.
 const ABREAST: usize = 10;
@@ -21,7 +21,7 @@ fn a_program_that_an_attacker_becomes_gets_it_nothing() {
     cluster.register("/sleep", &[&sleep_program()]);
     let sleep = sleep_program().strip_prefix("unix:path:").unwrap().to_owned();
     for role in ["exec-silent", "exec-child-answers", "exec-prepared"] {
-        for round in 0..ROUNDS / ABREAST {
+        for round in 0..rounds() / ABREAST {
             // In every other round the agent looks only when all have become what they want to pass for.
             let held = round % 2 == 0;
             if held {
@@ -49,7 +49,7 @@ fn a_connection_serves_nobody_but_the_process_that_made_it() {
     cluster.register("/connector", &[&format!("unix:uid:{}", nix::unistd::getuid())]);
     earns(&cluster, 1);
     for role in ["pass-connection", "child-sends", "send-descriptor"] {
-        for _ in 0..ROUNDS / ABREAST {
+        for _ in 0..rounds() / ABREAST {
             let attacks: Vec<_> = (0..ABREAST).map(|_| attack(&cluster, role, &[])).collect();
             assert!(!attacks.into_iter().any(won), "{role} won");
         }

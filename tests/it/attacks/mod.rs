@@ -6,6 +6,7 @@
 mod floods;
 mod host_cgroups;
 mod host_pids;
+mod host_setid;
 mod impostors;
 mod namespaces;
 
@@ -14,7 +15,9 @@ use std::{path::Path, process::Command, time::Instant};
 use muster_tests::{Cluster, PATIENCE, Process, binary};
 
 /// Rounds of each race.
-const ROUNDS: usize = 200;
+fn rounds() -> usize {
+    usize::try_from(muster_tests::rounds(200)).expect("a number of rounds")
+}
 
 /// Starts an attacker.
 fn attack(cluster: &Cluster, role: &str, more: &[&str]) -> Process {

@@ -82,3 +82,15 @@ fn pem(der: &[u8]) -> String {
         .collect::<String>();
     format!("-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
 }
+
+/// The first block of a PEM text.
+pub fn from_pem(text: &str) -> Vec<u8> {
+    use base64::Engine as _;
+    let base64: String = text
+        .lines()
+        .skip_while(|line| !line.starts_with("-----BEGIN"))
+        .skip(1)
+        .take_while(|line| !line.starts_with("-----END"))
+        .collect();
+    base64::engine::general_purpose::STANDARD.decode(base64).unwrap()
+}

@@ -12,6 +12,7 @@
 mod floods;
 mod h2;
 mod impostors;
+mod tokens;
 
 use std::process::ExitCode;
 
@@ -20,7 +21,10 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match *args {
         [role, socket] => impostors::play(role, socket).or_else(|| floods::play(role, socket, 0)),
-        [role, socket, count] => floods::play(role, socket, count.parse().unwrap()),
+        [role, socket, count] => {
+            let count = count.parse().unwrap();
+            floods::play(role, socket, count).or_else(|| tokens::play(role, socket, count))
+        }
         _ => None,
     };
     match done {
