@@ -1,0 +1,30 @@
+mod bundles;
+mod certificates;
+mod files;
+mod frames;
+mod messages;
+mod names;
+mod tokens;
+
+use crate::Target;
+
+/// Everything that is tried.
+pub const TARGETS: &[Target] = &[
+    names::SPIFFE_IDS,
+    names::SELECTORS,
+    names::DNS_NAMES,
+    certificates::CERTIFICATES,
+    certificates::CHAINS,
+    certificates::REQUESTS,
+    tokens::TOKENS,
+    tokens::KEYS,
+    bundles::DOCUMENTS,
+    bundles::MAPS,
+    bundles::FILES,
+    messages::ADMINISTRATORS,
+    messages::NODES,
+    frames::HTTP2,
+    files::AGENT_CONFIGURATION,
+    files::SERVER_CONFIGURATION,
+    files::JOURNAL,
+];
