@@ -4,12 +4,15 @@ use std::{
     io::{self, IoSlice},
     path::Path,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::UnixStream,
+    time::Instant,
 };
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
@@ -18,13 +21,30 @@ use crate::{
     accept::UnixAcceptor,
     bind::BindError,
     cut::{Cut, Cutter},
+    uds::{Account, Admission, Full, Permit, UdsLimits},
 };
+
+/// How many connections the door holds. A person's command needs one, a controller a few: who holds more has lost them,
+/// and must not shut out the person who comes to look. An eighth is kept for uids that hold few.
+const LIMITS: UdsLimits = UdsLimits {
+    per_caller: PER_USER,
+    per_user: PER_USER,
+    total: 512,
+    // Nothing here waits for a client's first bytes: one that says nothing holds its own uid's place.
+    preface: Duration::ZERO,
+};
+const PER_USER: usize = 128;
+
+/// How often it is said aloud that connections are turned away.
+const SAID_EVERY: Duration = Duration::from_secs(10);
 
 /// An administration socket. As a stream it gives [`AdminConn`]s, and never an error.
 #[derive(Debug)]
 pub struct AdminDoor {
     acceptor: UnixAcceptor,
+    admission: Arc<Admission>,
     cutter: Cutter,
+    said: Option<Instant>,
 }
 
 /// Who connected to an [`AdminDoor`], for the audit log. The pid is as of `connect`, and no more than a number.
@@ -44,6 +64,7 @@ pub struct AdminConn {
     socket: UnixStream,
     peer: AdminPeer,
     cut: Cut,
+    _permit: Permit,
 }
 
 impl AdminDoor {
@@ -51,7 +72,9 @@ impl AdminDoor {
     pub fn bind(path: &Path, mode: u32) -> Result<Self, BindError> {
         Ok(Self {
             acceptor: UnixAcceptor::bind(path, mode)?,
+            admission: Admission::new(LIMITS),
             cutter: Cutter::default(),
+            said: None,
         })
     }
 
@@ -63,6 +86,21 @@ impl AdminDoor {
     /// Where the socket is.
     pub fn path(&self) -> &Path {
         self.acceptor.path()
+    }
+
+    fn admit(&self, uid: u32) -> Result<Permit, Full> {
+        // The control group does not matter here: rights are those of the uid.
+        self.admission.admit(Account {
+            uid,
+            cgroup: Arc::default(),
+        })
+    }
+
+    fn turn_away(&mut self, uid: u32, reason: Full) {
+        if self.said.is_none_or(|said| said.elapsed() >= SAID_EVERY) {
+            self.said = Some(Instant::now());
+            tracing::warn!(path = %self.path().display(), uid, %reason, "connection turned away");
+        }
     }
 }
 
@@ -79,8 +117,20 @@ impl Stream for AdminDoor {
                         uid: peer.uid(),
                         gid: peer.gid(),
                     };
+                    let permit = match self.admit(peer.uid) {
+                        Ok(permit) => permit,
+                        Err(full) => {
+                            self.turn_away(peer.uid, full);
+                            continue;
+                        }
+                    };
                     let cut = self.cutter.watch();
-                    return Poll::Ready(Some(Ok(AdminConn { socket, peer, cut })));
+                    return Poll::Ready(Some(Ok(AdminConn {
+                        socket,
+                        peer,
+                        cut,
+                        _permit: permit,
+                    })));
                 }
                 // Without a name for the audit log nobody comes in.
                 Err(error) => tracing::error!(path = %self.path().display(), %error, "reading who connected"),
@@ -136,5 +186,34 @@ impl Connected for AdminConn {
 
     fn connect_info(&self) -> AdminPeer {
         self.peer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn past_its_bound_a_user_is_turned_away_until_it_lets_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let mut door = AdminDoor::bind(&path, 0o700).unwrap();
+        let mut held = Vec::new();
+        for _ in 0..PER_USER {
+            let client = UnixStream::connect(&path).await.unwrap();
+            held.push((client, door.next().await.unwrap().unwrap()));
+        }
+        let mut one_more = UnixStream::connect(&path).await.unwrap();
+        let mut byte = [0];
+        tokio::select! {
+            end = one_more.read(&mut byte) => assert!(matches!(end, Ok(0) | Err(_))),
+            _ = door.next() => panic!("one too many came in"),
+        }
+        held.pop();
+        let _client = UnixStream::connect(&path).await.unwrap();
+        door.next().await.unwrap().unwrap();
     }
 }

@@ -19,11 +19,6 @@ impl Cutter {
         self.0.cancel();
     }
 
-    /// Ends what this one ends, or what the new one alone ends.
-    pub(crate) fn child(&self) -> Self {
-        Self(self.0.child_token())
-    }
-
     pub(crate) fn watch(&self) -> Cut {
         Cut(Box::pin(self.0.clone().cancelled_owned()))
     }

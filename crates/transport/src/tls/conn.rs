@@ -57,9 +57,8 @@ impl TlsConn {
     ) -> Result<Self, Full> {
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let ticket = ticket.shaken(certificates.first())?;
-        let connection = door.child();
-        let cut = connection.watch();
-        let peer = TlsPeer::new(address, certificates, connection);
+        let cut = door.watch();
+        let peer = TlsPeer::new(address, certificates);
         let life = if certificates.is_empty() {
             Some(limits.anonymous_life)
         } else {

@@ -8,8 +8,6 @@ use muster_pki::{
 };
 use rustls::pki_types::CertificateDer;
 
-use crate::cut::Cutter;
-
 /// Who is at the other end of a [`TlsConn`](crate::TlsConn). Clones are cheap.
 #[derive(Clone, Debug)]
 pub struct TlsPeer {
@@ -19,11 +17,10 @@ pub struct TlsPeer {
     pub certificates: Arc<[CertificateDer<'static>]>,
     /// Read once for all requests of the connection.
     svid: Arc<Result<Option<Arc<X509Svid>>, ParseSvidError>>,
-    connection: Cutter,
 }
 
 impl TlsPeer {
-    pub(super) fn new(address: SocketAddr, certificates: &[CertificateDer<'_>], connection: Cutter) -> Self {
+    pub(super) fn new(address: SocketAddr, certificates: &[CertificateDer<'_>]) -> Self {
         let owned = |certificate: &CertificateDer<'_>| certificate.clone().into_owned();
         let certificates: Arc<[_]> = certificates.iter().map(owned).collect();
         let svid = peer_svid(Some(&certificates)).map(|svid| svid.map(Arc::new));
@@ -31,13 +28,7 @@ impl TlsPeer {
             address,
             certificates,
             svid: Arc::new(svid),
-            connection,
         }
-    }
-
-    /// Ends its connection now, with everything on it: for a peer that may not have even what is already on its way.
-    pub fn end(&self) {
-        self.connection.cut();
     }
 
     /// The X.509-SVID that it presented, if it presented anything.

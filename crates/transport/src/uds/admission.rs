@@ -40,15 +40,15 @@ impl Default for UdsLimits {
 
 /// Whose connections are counted together.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub(super) struct Account {
-    pub(super) uid: u32,
+pub(crate) struct Account {
+    pub(crate) uid: u32,
     /// `/proc/PID/cgroup`, which names the group in every hierarchy.
-    pub(super) cgroup: Arc<[u8]>,
+    pub(crate) cgroup: Arc<[u8]>,
 }
 
 /// Counts connections; each [`Permit`] is one.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(crate) struct Admission {
     limits: UdsLimits,
     held: Mutex<Held>,
 }
@@ -62,7 +62,7 @@ struct Held {
 
 /// Why a connection was not admitted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub(super) enum Full {
+pub(crate) enum Full {
     #[error("this user holds as many connections in its control group as one may")]
     Account,
     #[error("this user holds as many connections as one may")]
@@ -75,13 +75,13 @@ pub(super) enum Full {
 
 /// One admitted connection; dropping it makes room.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(crate) struct Permit {
     admission: Arc<Admission>,
     account: Account,
 }
 
 impl Admission {
-    pub(super) fn new(limits: UdsLimits) -> Arc<Self> {
+    pub(crate) fn new(limits: UdsLimits) -> Arc<Self> {
         Arc::new(Self {
             limits,
             held: Mutex::default(),
@@ -93,11 +93,11 @@ impl Admission {
     }
 
     /// Whether nobody with this uid comes in: asked first, before anything is spent on a caller.
-    pub(super) fn is_full_for(&self, uid: u32) -> Result<(), Full> {
+    pub(crate) fn is_full_for(&self, uid: u32) -> Result<(), Full> {
         self.held().judge(uid, &self.limits)
     }
 
-    pub(super) fn admit(self: &Arc<Self>, account: Account) -> Result<Permit, Full> {
+    pub(crate) fn admit(self: &Arc<Self>, account: Account) -> Result<Permit, Full> {
         let mut held = self.held();
         held.judge(account.uid, &self.limits)?;
         let count = held.by_account.get(&account).copied().unwrap_or(0);

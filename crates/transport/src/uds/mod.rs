@@ -5,5 +5,6 @@ mod conn;
 mod door;
 
 pub use admission::UdsLimits;
+pub(crate) use admission::{Account, Admission, Full, Permit};
 pub use conn::UdsConn;
 pub use door::UdsDoor;
