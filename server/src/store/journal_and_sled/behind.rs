@@ -19,6 +19,8 @@ use crate::store::{Key, Record, StoreError};
 const FAR_BEHIND: usize = 4;
 /// How long to wait after a checkpoint failed.
 const RETRY: Duration = Duration::from_secs(3);
+/// The longest wait after snapshots failed again and again.
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 pub(super) type Pending = BTreeMap<Key, Option<(Revision, Vec<u8>)>>;
 
@@ -40,6 +42,8 @@ struct State {
     written: Revision,
     order: Order,
     failing: Option<String>,
+    /// Why the last snapshot was not written.
+    no_snapshot: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -61,6 +65,25 @@ pub(super) struct Work {
     pub(super) snapshot_due: bool,
 }
 
+/// When a snapshot that is needed is tried. Each try reads all of sled and begins a generation of the journal, so one that fails is not tried again at once.
+#[derive(Debug, Default)]
+struct SnapshotTry {
+    at: Option<Instant>,
+    /// How long after the last failure.
+    pause: Duration,
+}
+
+impl SnapshotTry {
+    fn is_due(&self) -> bool {
+        self.at.is_some_and(|at| Instant::now() >= at)
+    }
+
+    fn failed(&mut self) {
+        self.pause = (2 * self.pause).clamp(RETRY, LONGEST_RETRY);
+        self.at = Some(Instant::now() + self.pause);
+    }
+}
+
 impl Behind {
     /// Starts with what sled lacks: `pending` up to `revision`, with sled at `written`.
     pub(super) fn start(
@@ -75,7 +98,7 @@ impl Behind {
             .iter()
             .map(|(key, value)| size(key, value.as_ref().map(|(_, v)| v.len())))
             .sum();
-        let since = (written < revision || work.snapshot_due).then(Instant::now);
+        let since = (written < revision).then(Instant::now);
         let state = State {
             pending,
             bytes,
@@ -85,6 +108,7 @@ impl Behind {
             written,
             order: Order::Run,
             failing: None,
+            no_snapshot: None,
         };
         let behind = Arc::new(Self {
             state: Mutex::new(state),
@@ -138,8 +162,20 @@ impl Behind {
         }
     }
 
+    /// Why sled or the snapshots don't keep up with the journal.
     pub(super) fn failing(&self) -> Option<String> {
-        self.lock().failing.clone()
+        let state = self.lock();
+        let behind = state.revision.0 - state.written.0;
+        if let Some(why) = &state.failing {
+            return Some(format!(
+                "{behind} commits are in the journal and not in sled: {why}"
+            ));
+        }
+        if state.bytes >= FAR_BEHIND / 2 * self.settings.checkpoint_bytes {
+            return Some(format!("{behind} commits are in the journal and not in sled yet"));
+        }
+        let why = state.no_snapshot.as_ref()?;
+        Some(format!("no snapshot, so the journal grows: {why}"))
     }
 
     pub(super) async fn close(&self) {
@@ -167,8 +203,12 @@ impl Behind {
     }
 
     fn serve(&self, mut work: Work) {
-        while let Some(batch) = self.wait(work.snapshot_due) {
-            match self.checkpoint(&mut work, &batch) {
+        let mut snapshot = SnapshotTry {
+            at: work.snapshot_due.then(Instant::now),
+            ..SnapshotTry::default()
+        };
+        while let Some(batch) = self.wait(snapshot.at) {
+            match self.checkpoint(&mut work, &batch, &mut snapshot) {
                 Ok(()) => {
                     let mut state = self.lock();
                     state.written = batch.revision;
@@ -185,7 +225,7 @@ impl Behind {
     }
 
     /// The next batch, when it is due; `None` at the end.
-    fn wait(&self, snapshot_due: bool) -> Option<Batch> {
+    fn wait(&self, snapshot_at: Option<Instant>) -> Option<Batch> {
         let mut state = self.lock();
         loop {
             let waited = state.since.map(|since| since.elapsed());
@@ -194,8 +234,11 @@ impl Behind {
             } else {
                 self.settings.checkpoint_after
             };
+            // While sled itself fails, only its own retry counts: a snapshot is read from it.
+            let snapshot_at = snapshot_at.filter(|_| state.failing.is_none());
+            let snapshot_in = snapshot_at.map(|at| at.saturating_duration_since(Instant::now()));
             let due = state.failing.is_none() && state.bytes >= self.settings.checkpoint_bytes
-                || snapshot_due && state.failing.is_none()
+                || snapshot_in.is_some_and(|left| left.is_zero())
                 || waited.is_some_and(|waited| waited >= longest);
             match state.order {
                 Order::Stop => return None,
@@ -203,9 +246,9 @@ impl Behind {
                 Order::Close | Order::Run if due => break,
                 Order::Close | Order::Run => {}
             }
-            state = match waited {
-                Some(waited) => {
-                    let timeout = longest.saturating_sub(waited);
+            let checkpoint_in = waited.map(|waited| longest.saturating_sub(waited));
+            state = match checkpoint_in.into_iter().chain(snapshot_in).min() {
+                Some(timeout) => {
                     self.wake
                         .wait_timeout(state, timeout)
                         .unwrap_or_else(PoisonError::into_inner)
@@ -224,10 +267,15 @@ impl Behind {
         })
     }
 
-    fn checkpoint(&self, work: &mut Work, batch: &Batch) -> Result<(), TablesError> {
+    fn checkpoint(
+        &self,
+        work: &mut Work,
+        batch: &Batch,
+        snapshot: &mut SnapshotTry,
+    ) -> Result<(), TablesError> {
         let size = 2 * newest_snapshot_bytes(&work.dir);
         let rotate =
-            work.snapshot_due || work.journal.generation_bytes() > self.settings.generation_bytes.max(size);
+            snapshot.is_due() || work.journal.generation_bytes() > self.settings.generation_bytes.max(size);
         // The new generation begins before the checkpoint, so that the checkpoint covers the old one.
         if rotate && let Err(error) = work.journal.rotate().wait() {
             tracing::warn!(%error, "the journal began no new generation");
@@ -247,12 +295,15 @@ impl Behind {
         });
         work.tables.write(changes, &checkpoint)?;
         if rotate {
-            match write_snapshot(work, &checkpoint) {
-                Ok(()) => work.snapshot_due = false,
+            let written = write_snapshot(work, &checkpoint);
+            match &written {
+                Ok(()) => *snapshot = SnapshotTry::default(),
                 Err(error) => {
-                    tracing::warn!(%error, "no snapshot was written; the journal is kept whole instead");
+                    snapshot.failed();
+                    tracing::warn!(%error, again_in = ?snapshot.pause, "no snapshot was written; the journal is kept whole instead");
                 }
             }
+            self.lock().no_snapshot = written.err().map(|error| error.to_string());
         }
         if let Err(error) = work.reserve.ensure() {
             tracing::warn!(%error, "no reserve for a full disk");
@@ -361,4 +412,23 @@ fn newest_snapshot_bytes(dir: &Path) -> u64 {
 
 fn size(key: &Key, value: Option<usize>) -> usize {
     key.name.len() + value.unwrap_or(0) + 64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_that_fail_are_tried_ever_more_rarely() {
+        let mut snapshot = SnapshotTry::default();
+        assert!(!snapshot.is_due());
+        let pauses: Vec<_> = (0..9)
+            .map(|_| {
+                snapshot.failed();
+                assert!(!snapshot.is_due());
+                snapshot.pause.as_secs()
+            })
+            .collect();
+        assert_eq!(pauses, [3, 6, 12, 24, 48, 96, 192, 300, 300]);
+    }
 }

@@ -141,6 +141,36 @@ async fn old_generations_and_snapshots_go() {
 }
 
 #[tokio::test]
+async fn a_snapshot_that_fails_is_named_until_one_is_written_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    // Where each unfinished snapshot would be written something else stands.
+    let in_the_way = |revision: u64| dir.path().join(format!("snapshot-{revision:020}.new"));
+    for revision in 0..=400 {
+        fs::create_dir(in_the_way(revision)).unwrap();
+    }
+    let opened = open(dir.path(), small()).unwrap();
+    fill(&opened.store, 0, 200).await;
+    opened.store.close().await;
+    let lagging = opened.store.lagging().unwrap();
+    assert!(lagging.starts_with("no snapshot"), "{lagging}");
+    assert_eq!(
+        opened.store.journal.first(),
+        1,
+        "the journal is kept whole instead"
+    );
+    for revision in 0..=400 {
+        fs::remove_dir(in_the_way(revision)).unwrap();
+    }
+    fill(&opened.store, 200, 400).await;
+    opened.store.close().await;
+    assert_eq!(opened.store.lagging(), None);
+    drop(opened);
+    let again = open_when_free(dir.path(), small());
+    let expected = filled(tempfile::tempdir().unwrap().path(), small(), 400, true).await;
+    assert_eq!(contents(&again.records), expected);
+}
+
+#[tokio::test]
 async fn a_sled_that_is_damaged_or_gone_is_rebuilt_and_kept_for_diagnosis() {
     let damage: [fn(&Path); 4] = [
         |sled| fs::remove_dir_all(sled).unwrap(),
