@@ -124,7 +124,7 @@ fn greedy_requests() -> Vec<CertificateParams> {
     ];
     all.extend(subjects.map(|kind| {
         let mut distinguished_name = DistinguishedName::new();
-        distinguished_name.push(kind, "XX");
+        distinguished_name.push(kind, "greedy");
         params(|p| p.distinguished_name = distinguished_name)
     }));
     let authority = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -154,7 +154,7 @@ async fn whatever_a_csr_asks_for_only_its_key_is_taken() {
         assert_eq!(svid.not_after(), UnixTime::from_secs(NOW + 3600));
         verify_x509_svid(svid.chain(), &bundle, UnixTime::from_secs(NOW)).unwrap();
         let der = svid.chain()[0].as_ref();
-        for trace in [&b"admin"[..], b"XX", b"other.org", b"root@"] {
+        for trace in [&b"admin"[..], b"greedy", b"other.org", b"root@"] {
             assert!(
                 !der.windows(trace.len()).any(|window| window == trace),
                 "{params:?}"
