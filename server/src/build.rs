@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -19,11 +19,12 @@ use muster_runtime::metrics::Metrics;
 use muster_runtime::{
     Clock, Condition, Drained, Readiness, SigningPool, Spawner, Stop, SystemClock, TaskFailure, Tasks,
 };
+use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
-use crate::api::Context;
 use crate::api::limits::Limits;
 use crate::api::meter::{Counts, Meter};
+use crate::api::{CHANGES_AT_ONCE, Context};
 use crate::bundles::{BundleRecordError, Bundles};
 use crate::ca::{Ca, Keeper, KeeperError, ServerSvid, ServerSvidError, Terms};
 use crate::config::Config;
@@ -31,12 +32,16 @@ use crate::doors::{DoorError, Doors};
 use crate::nodes::Nodes;
 use crate::registry::{RecordError, Registry, prune};
 use crate::state::{State, StateError};
+use crate::store::journal_and_sled::JournalAndSled;
 use crate::sync::Connections;
 
 /// How long the registry may take to write what is left when everything else has stopped.
 const LAST_WRITES: Duration = Duration::from_secs(30);
 /// How often the audit log is asked whether it can still write.
 const AUDIT_LOOK: Duration = Duration::from_secs(1);
+
+/// How often the store is asked whether it keeps up.
+const STORE_LOOK: Duration = Duration::from_secs(1);
 
 /// What a server does not make itself, because the process has only one of it.
 #[derive(Clone, Debug)]
@@ -119,11 +124,10 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
     let (front, back) = (Tasks::new(front_stop.clone()), Tasks::new(back_stop.clone()));
 
     let state = State::open(&config, Arc::clone(&clock)).await?;
-    let (registry, committer) = Registry::open(
-        Arc::new(state.store.store),
-        config.trust_domain.clone(),
-        state.store.records,
-    )?;
+    let store = Arc::new(state.store.store);
+    let lag = watch_store(Arc::downgrade(&store), readiness.clone(), front_stop.clone());
+    front.spawn("store", lag);
+    let (registry, committer) = Registry::open(store, config.trust_domain.clone(), state.store.records)?;
     back.spawn("registry", committer.run(back_stop.clone()));
 
     let pool = signing_pool(&config).map_err(BuildError::Threads)?;
@@ -181,6 +185,7 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         audit: state.audit.clone(),
         limits: Limits::new(config.limits),
         spawner: front.spawner(),
+        changes: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
         log_level,
         admin_ids: config.admin_ids,
         server_svid: server_svid.watch(),
@@ -356,6 +361,24 @@ fn signing_pool(config: &Config) -> io::Result<SigningPool> {
         threads => threads,
     };
     SigningPool::start(threads, config.signing_queue)
+}
+
+/// Shows when the store's second half does not keep up. No condition: what the journal has acknowledged is safe, and a server that is taken out of service for it would
+/// help nobody.
+async fn watch_store(
+    store: Weak<JournalAndSled>,
+    readiness: Readiness,
+    stop: Stop,
+) -> Result<(), std::convert::Infallible> {
+    // Held between two looks by the registry alone: the folder's lock goes with it.
+    while let Some(lagging) = store.upgrade().map(|store| store.lagging()) {
+        readiness.note("store", lagging);
+        tokio::select! {
+            () = stop.ordered() => break,
+            () = tokio::time::sleep(STORE_LOOK) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Lets `ready` follow the audit log: a server that can't record may do nothing.

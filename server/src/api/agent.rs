@@ -60,11 +60,10 @@ impl Agent for AgentService {
         let request = request.into_inner();
         let filter = NodeFilter::try_from(request.filter.as_ref()).map_err(Refusal::from)?;
         let page = page::Page::new(request.page_size, &request.page_token)?;
-        let (nodes, next_page_token) = page.of(&self.context.registry.view(), &filter);
-        let event = Event::new(caller.actor(), Action::NodeRead, Outcome::Done).fact("nodes", nodes.len());
-        self.context.record(event).await?;
         let mask = request.output_mask.as_ref();
-        let agents = nodes.iter().map(|node| page::to_wire(node, mask)).collect();
+        let (agents, next_page_token) = page.of(&self.context.registry.view(), &filter, mask);
+        let event = Event::new(caller.actor(), Action::NodeRead, Outcome::Done).fact("nodes", agents.len());
+        self.context.record(event).await?;
         Ok(Response::new(ListAgentsResponse {
             agents,
             next_page_token,
@@ -79,13 +78,17 @@ impl Agent for AgentService {
 
     async fn delete_agent(&self, request: Request<DeleteAgentRequest>) -> Result<Response<()>, Status> {
         let caller = Caller::of(&request)?;
-        manage::evict(&self.context, &caller, request.get_ref().id.as_ref()).await?;
+        let (context, id) = (Arc::clone(&self.context), request.into_inner().id);
+        let evicted = async move { manage::evict(&context, &caller, id.as_ref()).await };
+        self.context.to_the_end(evicted).await?;
         Ok(Response::new(()))
     }
 
     async fn ban_agent(&self, request: Request<BanAgentRequest>) -> Result<Response<()>, Status> {
         let caller = Caller::of(&request)?;
-        manage::ban(&self.context, &caller, request.get_ref().id.as_ref()).await?;
+        let (context, id) = (Arc::clone(&self.context), request.into_inner().id);
+        let banned = async move { manage::ban(&context, &caller, id.as_ref()).await };
+        self.context.to_the_end(banned).await?;
         Ok(Response::new(()))
     }
 
@@ -104,7 +107,9 @@ impl Agent for AgentService {
         let Some(attest_agent_request::Step::Params(params)) = first.and_then(|first| first.step) else {
             return Err(Refusal::invalid("malformed param: missing params").into());
         };
-        let (svid, reattestable) = attest::attest(&self.context, &caller, params).await?;
+        let context = Arc::clone(&self.context);
+        let attested = async move { attest::attest(&context, &caller, params).await };
+        let (svid, reattestable) = self.context.to_the_end(attested).await?;
         let result = attest_agent_response::Result {
             svid: Some(svid),
             reattestable,
@@ -121,7 +126,9 @@ impl Agent for AgentService {
     ) -> Result<Response<RenewAgentResponse>, Status> {
         let caller = Caller::of(&request)?;
         self.context.limits.wait(Limited::Csr, &caller, 1).await?;
-        let svid = attest::renew(&self.context, &caller, request.into_inner()).await?;
+        let (context, request) = (Arc::clone(&self.context), request.into_inner());
+        let renewed = async move { attest::renew(&context, &caller, request).await };
+        let svid = self.context.to_the_end(renewed).await?;
         Ok(Response::new(RenewAgentResponse { svid: Some(svid) }))
     }
 
@@ -130,9 +137,9 @@ impl Agent for AgentService {
         request: Request<CreateJoinTokenRequest>,
     ) -> Result<Response<types::JoinToken>, Status> {
         let caller = Caller::of(&request)?;
-        Ok(Response::new(
-            token::create(&self.context, &caller, request.into_inner()).await?,
-        ))
+        let (context, request) = (Arc::clone(&self.context), request.into_inner());
+        let created = async move { token::create(&context, &caller, request).await };
+        Ok(Response::new(self.context.to_the_end(created).await?))
     }
 
     async fn post_status(

@@ -10,19 +10,22 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Instant;
 
 use http::{Request, Response};
+use http_body_util::{BodyExt as _, LengthLimitError};
 use muster_audit::{Action, Event, Object};
 use muster_identity::SpiffeId;
-use muster_pki::tls::peer_svid;
 use muster_proto::convert::Reason;
 use muster_transport::{AdminPeer, TlsPeer};
-use tonic::Code;
 use tonic::body::Body;
+use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::limits::Limited;
 use super::methods::{Open, open_to};
 use super::{Caller, Context, Origin, Refusal, Role, status};
 use crate::nodes::{AuthorizeError, NodeCertificate};
+
+/// How much of a call from somebody without a certificate is read, in all: a proof of a node's identity and its key. They may be hundreds, each with hundreds of calls.
+const LARGEST_OF_UNKNOWN: usize = 64 << 10;
 
 /// Puts the authorisation before a service.
 #[derive(Clone)]
@@ -55,11 +58,10 @@ impl<S> Layer<S> for AuthorizeLayer {
     }
 }
 
-impl<S, B> Service<Request<B>> for Authorize<S>
+impl<S> Service<Request<Body>> for Authorize<S>
 where
-    S: Service<Request<B>, Response = Response<Body>> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send,
-    B: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = S::Error;
@@ -69,7 +71,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let context = Arc::clone(&self.context);
         // The ready service is the one that is called; the clone takes its place.
         let clone = self.inner.clone();
@@ -81,6 +83,9 @@ where
             let started = Instant::now();
             let response = match context.caller(origin, &path).await {
                 Ok(caller) => {
+                    if caller.is_unknown() {
+                        request = request.map(small);
+                    }
                     request.extensions_mut().insert(caller);
                     inner.call(request).await?
                 }
@@ -156,6 +161,18 @@ impl Context {
     }
 }
 
+/// A body of which no more than a bounded part is read.
+fn small(body: Body) -> Body {
+    let bounded = http_body_util::Limited::new(body, LARGEST_OF_UNKNOWN);
+    Body::new(bounded.map_err(|error| match error.downcast::<Status>() {
+        Ok(status) => *status,
+        Err(error) if error.is::<LengthLimitError>() => Status::resource_exhausted(format!(
+            "more than {LARGEST_OF_UNKNOWN} bytes from a caller without a certificate"
+        )),
+        Err(error) => Status::from_error(error),
+    }))
+}
+
 /// By which door the request came.
 fn origin<B>(request: &Request<B>) -> Result<Origin, Refusal> {
     if let Some(AdminPeer { uid, gid, pid }) = request.extensions().get::<AdminPeer>() {
@@ -171,11 +188,11 @@ fn origin<B>(request: &Request<B>) -> Result<Origin, Refusal> {
             "the connection says nothing about its peer",
         ));
     };
-    let svid = peer_svid(Some(&peer.certificates));
-    let svid =
-        svid.map_err(|error| Refusal::new(Code::Unauthenticated, format!("client certificate: {error}")))?;
+    let svid = peer
+        .svid()
+        .map_err(|error| Refusal::new(Code::Unauthenticated, format!("client certificate: {error}")))?;
     Ok(Origin::Tcp {
         address: peer.address,
-        svid: svid.map(Arc::new),
+        svid: svid.cloned(),
     })
 }

@@ -87,6 +87,19 @@ impl BundleService {
         .await
     }
 
+    async fn append_recorded(&self, caller: &Caller, request: &AppendBundleRequest) -> Result<(), Refusal> {
+        let event = |outcome| {
+            Event::new(caller.actor(), Action::BundleAppend, outcome)
+                .object(Object::bundle(&self.context.trust_domain))
+                .fact("x509_authorities", request.x509_authorities.len())
+                .fact("jwt_authorities", request.jwt_authorities.len())
+        };
+        match self.append(request).await {
+            Ok(()) => self.context.record(event(Outcome::Done)).await,
+            Err(refusal) => Err(self.context.refused(refusal, event).await),
+        }
+    }
+
     fn own(&self, mask: Option<&types::BundleMask>) -> types::Bundle {
         bundle_to_wire(&self.context.bundles.own(), mask)
     }
@@ -126,18 +139,11 @@ impl Bundle for BundleService {
         request: Request<AppendBundleRequest>,
     ) -> Result<Response<types::Bundle>, Status> {
         let caller = Caller::of(&request)?;
-        let request = request.into_inner();
-        let event = |outcome| {
-            Event::new(caller.actor(), Action::BundleAppend, outcome)
-                .object(Object::bundle(&self.context.trust_domain))
-                .fact("x509_authorities", request.x509_authorities.len())
-                .fact("jwt_authorities", request.jwt_authorities.len())
-        };
-        if let Err(refusal) = self.append(&request).await {
-            return Err(self.context.refused(refusal, event).await.into());
-        }
-        self.context.record(event(Outcome::Done)).await?;
-        Ok(Response::new(self.own(request.output_mask.as_ref())))
+        let (service, request) = (self.clone(), request.into_inner());
+        let mask = request.output_mask;
+        let appended = async move { service.append_recorded(&caller, &request).await };
+        self.context.to_the_end(appended).await?;
+        Ok(Response::new(self.own(mask.as_ref())))
     }
 
     async fn publish_jwt_authority(

@@ -91,6 +91,11 @@ impl Caller {
         }
     }
 
+    /// Whether it came over TCP and showed no certificate.
+    pub(crate) fn is_unknown(&self) -> bool {
+        matches!(self.origin, Origin::Tcp { svid: None, .. })
+    }
+
     /// The node that calls. Only for methods that are open to nodes.
     pub fn node(&self) -> Result<&SpiffeId, Refusal> {
         match (self.role, self.spiffe_id()) {

@@ -63,11 +63,7 @@ impl wire::entry_server::Entry for EntryService {
         let filter = EntryFilter::try_from(request.filter.as_ref()).map_err(Refusal::from)?;
         let page = page::Page::new(request.page_size, &request.page_token)?;
         let view = self.context.registry.view();
-        let (entries, next_page_token) = page.of(&view, &filter);
-        let entries: Vec<_> = entries
-            .iter()
-            .map(|found| convert::entry_to_wire(&found.entry, request.output_mask.as_ref()))
-            .collect();
+        let (entries, next_page_token) = page.of(&view, &filter, request.output_mask.as_ref());
         self.record_read(&caller, "ListEntries", entries.len()).await?;
         Ok(Response::new(wire::ListEntriesResponse {
             entries,
@@ -99,7 +95,9 @@ impl wire::entry_server::Entry for EntryService {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let mask = request.output_mask;
-        let outcomes = change::create(&self.context, &caller, &request.entries).await?;
+        let (context, entries) = (Arc::clone(&self.context), request.entries);
+        let created = async move { change::create(&context, &caller, &entries).await };
+        let outcomes = self.context.to_the_end(created).await?;
         let results = outcomes
             .into_iter()
             .map(|item| wire::batch_create_entry_response::Result {
@@ -119,13 +117,11 @@ impl wire::entry_server::Entry for EntryService {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let mask = request.output_mask;
-        let outcomes = change::update(
-            &self.context,
-            &caller,
-            &request.entries,
-            request.input_mask.as_ref(),
-        )
-        .await?;
+        let context = Arc::clone(&self.context);
+        let updated = async move {
+            change::update(&context, &caller, &request.entries, request.input_mask.as_ref()).await
+        };
+        let outcomes = self.context.to_the_end(updated).await?;
         let results = outcomes
             .into_iter()
             .map(|item| wire::batch_update_entry_response::Result {
@@ -144,7 +140,9 @@ impl wire::entry_server::Entry for EntryService {
     ) -> Result<Response<wire::BatchDeleteEntryResponse>, Status> {
         let caller = Caller::of(&request)?;
         let ids = request.into_inner().ids;
-        let outcomes = change::delete(&self.context, &caller, &ids).await?;
+        let (context, going) = (Arc::clone(&self.context), ids.clone());
+        let deleted = async move { change::delete(&context, &caller, &going).await };
+        let outcomes = self.context.to_the_end(deleted).await?;
         let results = ids
             .into_iter()
             .zip(outcomes)

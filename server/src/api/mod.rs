@@ -23,9 +23,10 @@ pub mod svid;
 mod caller;
 mod context;
 mod issue;
+mod pages;
 mod standing;
 
 pub use caller::{Caller, Origin, Role};
-pub use context::Context;
+pub use context::{CHANGES_AT_ONCE, Context};
 pub(crate) use standing::{Dismissal, dismissal, until_dismissed};
 pub use status::Refusal;

@@ -1,9 +1,11 @@
 use std::os::unix::fs::MetadataExt;
 
 use hyper_util::rt::TokioIo;
+use muster_proto::spire::server::entry::BatchCreateEntryRequest;
+use muster_proto::spire::server::entry::entry_client::EntryClient;
 use muster_proto::spire::server::svid::MintJwtsvidRequest;
 use muster_proto::spire::server::svid::svid_client::SvidClient;
-use muster_proto::spire::types::Spiffeid;
+use muster_proto::spire::types::{Entry, Selector, Spiffeid};
 use muster_runtime::logging::Level;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
@@ -109,6 +111,80 @@ async fn the_admin_socket_is_closed_to_others_and_what_is_done_there_is_recorded
         records.contains(&reference),
         "the refusal is found under {reference}"
     );
+}
+
+/// A caller that hangs up between the change and its record: whichever instant it finds, there is no change without its record (I9).
+#[tokio::test]
+async fn a_caller_that_hangs_up_leaves_no_change_without_its_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, stop) = (server(folder.path()).await.unwrap(), Stop::new());
+    let socket = server.admin_socket().to_owned();
+    let (registry, dir) = (server.context.registry.clone(), folder.path().join("data/audit"));
+    let hang_up = async {
+        for instant in 0..200 {
+            let mut client = EntryClient::new(admin(&socket).await);
+            tokio::select! {
+                biased;
+                _ = client.batch_create_entry(new_entry(instant)) => {}
+                () = turns(instant) => {}
+            }
+        }
+        // One that is answered stands behind all of them.
+        let mut client = EntryClient::new(admin(&socket).await);
+        client.batch_create_entry(new_entry(200)).await.unwrap();
+        stop.order();
+    };
+    let (ended, ()) = tokio::join!(server.run(stop.clone()), hang_up);
+    ended.unwrap();
+    let made: Vec<String> = registry
+        .view()
+        .entries()
+        .map(|entry| entry.entry.id.to_string())
+        .collect();
+    assert!(!made.is_empty());
+    let scan = muster_journal::scan(&dir, 1).unwrap();
+    let records: Vec<u8> = scan.records.flat_map(|record| record.unwrap().payload).collect();
+    let records = String::from_utf8_lossy(&records);
+    let created: Vec<&str> = records
+        .lines()
+        .filter(|line| line.contains("entry.create"))
+        .collect();
+    for id in made {
+        assert!(
+            created.iter().any(|line| line.contains(&id)),
+            "{id} was made without a record"
+        );
+    }
+}
+
+/// So many times round the runtime.
+async fn turns(count: u32) {
+    for _ in 0..count {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn new_entry(number: u32) -> BatchCreateEntryRequest {
+    let id = |path: String| {
+        Some(Spiffeid {
+            trust_domain: "example.org".into(),
+            path,
+        })
+    };
+    let entry = Entry {
+        id: format!("hung-up-{number}-"),
+        spiffe_id: id(format!("/web/{number}")),
+        parent_id: id("/node".into()),
+        selectors: vec![Selector {
+            r#type: "unix".into(),
+            value: "uid:1".into(),
+        }],
+        ..Entry::default()
+    };
+    BatchCreateEntryRequest {
+        entries: vec![entry],
+        output_mask: None,
+    }
 }
 
 #[tokio::test]

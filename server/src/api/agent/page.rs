@@ -7,25 +7,18 @@ use muster_proto::convert::{self, NodeFilter};
 use muster_proto::spire::types::{self, AgentMask};
 
 use crate::api::Refusal;
+use crate::api::pages::Size;
 use crate::registry::{NodeRecord, View};
-
-/// The most nodes on one page, whatever is asked: the next one is a call away.
-const MOST: usize = 1_000;
 
 /// Which part of a list is asked for.
 pub(super) struct Page {
-    /// None: all of it.
-    size: Option<usize>,
+    size: Size,
     after: Option<SpiffeId>,
 }
 
 impl Page {
     pub(super) fn new(size: i32, token: &str) -> Result<Self, Refusal> {
-        let size = match size {
-            ..=-1 => return Err(Refusal::invalid(format!("page_size: {size} is negative"))),
-            0 => None,
-            1.. => Some(usize::try_from(size).unwrap_or(MOST).min(MOST)),
-        };
+        let size = Size::asked(size)?;
         let after = match token {
             "" => None,
             token => Some(token.parse().map_err(|_| {
@@ -35,15 +28,16 @@ impl Page {
         Ok(Self { size, after })
     }
 
-    /// The nodes of the page, and the token of the next: with every page that is not empty, as SPIRE has it.
-    pub(super) fn of(&self, view: &View, filter: &NodeFilter) -> (Vec<Arc<NodeRecord>>, String) {
-        let found = matching(view, filter, self.after.as_ref()).cloned();
-        let Some(size) = self.size else {
-            return (found.collect(), String::new());
-        };
-        let page: Vec<_> = found.take(size).collect();
-        let token = page.last().map(|last| last.id.to_string()).unwrap_or_default();
-        (page, token)
+    /// The nodes of the page, with the fields that `mask` names, and the token of the next.
+    pub(super) fn of(
+        &self,
+        view: &View,
+        filter: &NodeFilter,
+        mask: Option<&AgentMask>,
+    ) -> (Vec<types::Agent>, String) {
+        let found = matching(view, filter, self.after.as_ref());
+        self.size
+            .fill(found, |node| to_wire(node, mask), |node| node.id.to_string())
     }
 }
 

@@ -4,30 +4,23 @@
 use std::sync::Arc;
 
 use muster_identity::EntryId;
-use muster_proto::convert::EntryFilter;
+use muster_proto::convert::{self, EntryFilter};
+use muster_proto::spire::types;
 
 use crate::{
-    api::Refusal,
+    api::{Refusal, pages::Size},
     registry::{Registered, View},
 };
 
-/// The most entries on one page, whatever is asked: the next one is a call away (T-21).
-const MOST: usize = 1_000;
-
 /// Which part of a list is asked for.
 pub(super) struct Page {
-    /// None: all of it.
-    size: Option<usize>,
+    size: Size,
     after: Option<EntryId>,
 }
 
 impl Page {
     pub(super) fn new(size: i32, token: &str) -> Result<Self, Refusal> {
-        let size = match size {
-            ..=-1 => return Err(Refusal::invalid(format!("page_size: {size} is negative"))),
-            0 => None,
-            1.. => Some(usize::try_from(size).unwrap_or(MOST).min(MOST)),
-        };
+        let size = Size::asked(size)?;
         let after = match token {
             "" => None,
             token => Some(token.parse().map_err(|_| {
@@ -40,20 +33,19 @@ impl Page {
         Ok(Self { size, after })
     }
 
-    /// The entries of the page, and the token of the next one: with every page that is not empty, as SPIRE has it.
-    pub(super) fn of(&self, view: &View, filter: &EntryFilter) -> (Vec<Arc<Registered>>, String) {
-        let found = matching(view, filter, self.after.as_ref()).cloned();
-        match self.size {
-            None => (found.collect(), String::new()),
-            Some(size) => {
-                let page: Vec<_> = found.take(size).collect();
-                let token = page
-                    .last()
-                    .map(|last| last.entry.id.to_string())
-                    .unwrap_or_default();
-                (page, token)
-            }
-        }
+    /// The entries of the page, with the fields that `mask` names, and the token of the next one.
+    pub(super) fn of(
+        &self,
+        view: &View,
+        filter: &EntryFilter,
+        mask: Option<&types::EntryMask>,
+    ) -> (Vec<types::Entry>, String) {
+        let found = matching(view, filter, self.after.as_ref());
+        self.size.fill(
+            found,
+            |found| convert::entry_to_wire(&found.entry, mask),
+            |found| found.entry.id.to_string(),
+        )
     }
 }
 
