@@ -16,6 +16,7 @@ use muster_pki::x509::ca_subject;
 use muster_runtime::http::HttpDoor;
 use muster_runtime::logging::LogLevel;
 use muster_runtime::metrics::Metrics;
+use muster_runtime::systemd::Supervised;
 use muster_runtime::{
     Clock, Condition, Drained, Readiness, SigningPool, Spawner, Stop, SystemClock, TaskFailure, Tasks,
 };
@@ -31,6 +32,7 @@ use crate::config::Config;
 use crate::doors::{DoorError, Doors};
 use crate::nodes::Nodes;
 use crate::registry::{RecordError, Registry, prune};
+use crate::reload::Running;
 use crate::state::{State, StateError};
 use crate::store::journal_and_sled::JournalAndSled;
 use crate::sync::Connections;
@@ -55,6 +57,7 @@ pub struct Surroundings {
 /// A server whose sockets are bound and whose authorities can sign. Dropped without [`Bound::run`] it stops.
 pub struct Bound {
     context: Arc<Context>,
+    told: Config,
     doors: Option<Doors>,
     address: SocketAddr,
     admin_socket: PathBuf,
@@ -119,6 +122,7 @@ impl Surroundings {
 /// before it disturbs the first.
 pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, BuildError> {
     let Surroundings { clock, log_level } = surroundings;
+    let told = config.clone();
     let readiness = Readiness::new();
     let (front_stop, back_stop) = (Stop::new(), Stop::new());
     let (front, back) = (Tasks::new(front_stop.clone()), Tasks::new(back_stop.clone()));
@@ -233,6 +237,7 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         doors: Some(doors),
         metrics,
         context,
+        told,
         drain: config.drain,
         front: Some(front),
         back: Some(back),
@@ -265,6 +270,11 @@ impl Bound {
     /// Whether the server can serve.
     pub fn readiness(&self) -> Readiness {
         self.context.readiness.clone()
+    }
+
+    /// What its supervisor reloads from `file` and looks at.
+    pub fn supervised(&self, file: PathBuf) -> impl Supervised + use<> {
+        Running::new(file, self.told.clone(), Arc::clone(&self.context))
     }
 
     /// Serves until `stop` is ordered or something fails. Stopping has three steps: the doors take nobody in any more; running calls may finish for the configured

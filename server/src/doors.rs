@@ -15,7 +15,7 @@ use muster_proto::spire::server::entry::entry_server::EntryServer;
 use muster_proto::spire::server::logger::logger_server::LoggerServer;
 use muster_proto::spire::server::svid::svid_server::SvidServer;
 use muster_runtime::Stop;
-use muster_transport::{AdminDoor, BindError, Cutter, TlsDoor, TlsLimits, h2_limits};
+use muster_transport::{AdminDoor, BindError, Cutter, TlsDoor, h2_limits};
 use rustls::ServerConfig;
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -35,8 +35,16 @@ use crate::api::svid::SvidService;
 use crate::bundles::Bundles;
 use crate::config::Config;
 
-/// The largest message that is read; SPIRE's clients and servers keep gRPC's default.
-const LARGEST_MESSAGE: usize = 4 * 1024 * 1024;
+/// The largest message that administrators' services read: gRPC's default, which SPIRE's clients count on for their batches.
+const LARGEST_BATCH: usize = 4 << 20;
+/// 500 requests with the largest keys that are allowed are below 1 MiB.
+const LARGEST_CSRS: usize = 2 << 20;
+/// What the contract with our agents promises. Up to 64 messages of one stream are worked on at once.
+const LARGEST_OF_NODE: usize = 1 << 20;
+/// A proof of a node's identity: some certificates or tokens.
+const LARGEST_PROOF: usize = 256 << 10;
+/// A thousand entry ids.
+const LARGEST_LIST: usize = 256 << 10;
 
 /// One door at work, until it is told to stop.
 pub(crate) type Serving = Pin<Box<dyn Future<Output = Result<(), tonic::transport::Error>> + Send>>;
@@ -74,7 +82,7 @@ impl Doors {
     ) -> Result<Self, DoorError> {
         let tls: Arc<ServerConfig> = server_config(bundles.cell(), PeerIds::Any, ClientAuth::Optional, svid)?;
         let address = config.listen;
-        let tcp = TlsDoor::bind(address, Arc::new(move || Arc::clone(&tls)), TlsLimits::default()).await;
+        let tcp = TlsDoor::bind(address, Arc::new(move || Arc::clone(&tls)), config.connections).await;
         let tcp = tcp.map_err(|source| DoorError::Tcp { address, source })?;
         let admin = AdminDoor::bind(&config.admin_socket, config.admin_socket_mode)?;
         Ok(Self { admin, tcp })
@@ -108,16 +116,18 @@ impl Doors {
 /// What the TCP door serves.
 fn remote(context: &Arc<Context>) -> Routes {
     let context = || Arc::clone(context);
-    Routes::new(AgentServer::new(AgentService::new(context())).max_decoding_message_size(LARGEST_MESSAGE))
-        .add_service(
-            BundleServer::new(BundleService::new(context())).max_decoding_message_size(LARGEST_MESSAGE),
-        )
-        .add_service(
-            EntryServer::new(EntryService::new(context())).max_decoding_message_size(LARGEST_MESSAGE),
-        )
-        .add_service(SvidServer::new(SvidService::new(context())).max_decoding_message_size(LARGEST_MESSAGE))
-        .add_service(DeliveryServer::new(DeliveryService::new(context())))
-        .add_service(NodeServer::new(NodeService::new(context())).max_decoding_message_size(LARGEST_MESSAGE))
+    let agents = AgentServer::new(AgentService::new(context()));
+    let bundles = BundleServer::new(BundleService::new(context()));
+    let entries = EntryServer::new(EntryService::new(context()));
+    let svids = SvidServer::new(SvidService::new(context()));
+    let delivery = DeliveryServer::new(DeliveryService::new(context()));
+    let nodes = NodeServer::new(NodeService::new(context()));
+    Routes::new(agents.max_decoding_message_size(LARGEST_PROOF))
+        .add_service(bundles.max_decoding_message_size(LARGEST_BATCH))
+        .add_service(entries.max_decoding_message_size(LARGEST_BATCH))
+        .add_service(svids.max_decoding_message_size(LARGEST_CSRS))
+        .add_service(delivery.max_decoding_message_size(LARGEST_LIST))
+        .add_service(nodes.max_decoding_message_size(LARGEST_OF_NODE))
 }
 
 /// What the admin socket serves: the same, and what only local administrators may see.

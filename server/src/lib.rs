@@ -23,6 +23,7 @@ pub mod sync;
 
 mod build;
 mod doors;
+mod reload;
 mod state;
 
 pub use build::{Bound, BuildError, Surroundings, build};

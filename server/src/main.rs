@@ -1,72 +1,60 @@
 //! `muster-server`: the process around the server.
+//!
+//! ```text
+//! arguments ─→ run:    configuration ─→ build ─→ Bound::run        systemd, signals ←→ Supervisor
+//!              config: check, example
+//! ```
+//!
+//! What concerns the whole process happens here and nowhere else: it is closed to others, the log is opened, signals are heard, the environment is read, once. The
+//! library below does none of this, so that `muster dev` can hold an agent and a server in one process. Begin at [`muster_server::build`].
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use muster_runtime::Stop;
-use muster_runtime::logging;
-use muster_runtime::process::{self, exit};
+use muster_runtime::process;
+use muster_runtime::program::{self, Failure};
+use muster_runtime::systemd::{Environment, Supervisor};
+use muster_runtime::{Stop, logging};
 use muster_server::arguments::{Arguments, Command, ConfigCommand};
 use muster_server::{Config, Surroundings, build, config};
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Run { config } => load(&config).map(run),
+        Command::Run { config: file } => Config::load(&file)
+            .map_err(Failure::from)
+            .and_then(|config| run(file, config).map_err(Failure::refused)),
         Command::Config {
             command: ConfigCommand::Check { config },
-        } => load(&config).map(|_| {
-            println!("{}: no mistakes", config.display());
-            Ok(())
-        }),
+        } => program::check_config(&config, Config::load),
         Command::Config {
             command: ConfigCommand::Example,
         } => {
             print!("{}", config::EXAMPLE);
-            Ok(Ok(()))
+            Ok(())
         }
     };
-    match outcome {
-        Ok(Ok(())) => ExitCode::from(exit::DONE),
-        Ok(Err(error)) => {
-            eprintln!("muster-server: {error:#}");
-            ExitCode::from(exit::REFUSED)
-        }
-        Err(code) => code,
-    }
-}
-
-fn load(path: &Path) -> Result<Config, ExitCode> {
-    Config::load(path).map_err(|error| {
-        eprintln!("muster-server: {error}");
-        ExitCode::from(exit::USAGE)
-    })
+    program::finish("muster-server", outcome)
 }
 
 #[tokio::main]
-async fn run(config: Config) -> anyhow::Result<()> {
+async fn run(file: PathBuf, config: Config) -> anyhow::Result<()> {
     process::harden().context("closing the process to others")?;
     let log_level = logging::install(config.log_level, config.log_format)?;
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "systemd names its socket in the environment; read once, here"
-    )]
-    let notify_socket = std::env::var("NOTIFY_SOCKET").ok();
+    // Before anything is built: a SIGHUP that comes meanwhile is a reload, not the end.
+    let supervisor = Supervisor::new(&Environment::read()).context("listening for SIGHUP")?;
     let stop = Stop::new();
     let server = build(config, Surroundings::new(log_level)).await?;
-    let readiness = server.readiness();
-    let (signals, notify) = (
-        process::stop_on_signals(stop.clone()),
-        process::notify_systemd(notify_socket, readiness, stop.clone()),
-    );
+    let (readiness, supervised) = (server.readiness(), server.supervised(file));
+    let signals = process::stop_on_signals(stop.clone());
+    let told = supervisor.run(readiness, stop.clone(), supervised);
     let running = async {
         let ended = server.run(stop.clone()).await;
         stop.order();
         ended
     };
-    let (ended, signals, notify) = tokio::join!(running, signals, notify);
+    let (ended, signals, ()) = tokio::join!(running, signals, told);
     ended?;
-    signals.context("listening for signals")?;
-    notify.context("telling systemd")
+    signals.context("listening for signals")
 }

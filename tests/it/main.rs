@@ -19,6 +19,7 @@ mod harness;
 mod identity;
 mod joining;
 mod outage;
+mod reload;
 mod roles;
 mod rotation;
 mod secrets;

@@ -1,9 +1,7 @@
 //! What only a `main` may do: it changes the whole process, and a library that did it would change it for every other part too.
 
 use std::io;
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
 use nix::sys::prctl;
@@ -13,7 +11,7 @@ use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-use crate::{Readiness, Stop};
+use crate::Stop;
 
 /// Exit codes, the same for every program of ours.
 pub mod exit {
@@ -99,57 +97,4 @@ pub async fn stop_on_signals(stop: Stop) -> io::Result<()> {
         std::process::exit(i32::from(exit::REFUSED));
     });
     Ok(())
-}
-
-/// Tells systemd `READY=1` when the daemon is ready and `STOPPING=1` when it stops. Without systemd it does nothing.
-///
-/// `socket` is the value of `NOTIFY_SOCKET`, read by `main` as part of its configuration.
-pub async fn notify_systemd(socket: Option<String>, readiness: Readiness, stop: Stop) -> io::Result<()> {
-    let Some(socket) = socket else { return Ok(()) };
-    let address = match socket.strip_prefix('@') {
-        Some(name) => SocketAddr::from_abstract_name(name)?,
-        None => SocketAddr::from_pathname(&socket)?,
-    };
-    let say = |word: &str| {
-        UnixDatagram::unbound()?
-            .send_to_addr(word.as_bytes(), &address)
-            .map(drop)
-    };
-    // A stop may come before the daemon was ever ready.
-    tokio::select! {
-        () = readiness.ready() => say("READY=1")?,
-        () = stop.ordered() => {}
-    }
-    stop.ordered().await;
-    say("STOPPING=1")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn systemd_hears_ready_only_when_every_guard_is_dropped() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
-        let heard = UnixDatagram::bind(&path).unwrap();
-        heard.set_nonblocking(true).unwrap();
-        let (readiness, stop) = (Readiness::new(), Stop::new());
-        let guard = readiness.guard("store");
-        let notify = notify_systemd(path.to_str().map(str::to_owned), readiness.clone(), stop.clone());
-        let listener = async {
-            let heard = tokio::net::UnixDatagram::from_std(heard).unwrap();
-            let mut word = [0; 32];
-            tokio::task::yield_now().await;
-            assert!(heard.try_recv(&mut word).is_err());
-            drop(guard);
-            let length = heard.recv(&mut word).await.unwrap();
-            assert_eq!(&word[..length], b"READY=1");
-            stop.order();
-            let length = heard.recv(&mut word).await.unwrap();
-            assert_eq!(&word[..length], b"STOPPING=1");
-        };
-        let (said, ()) = tokio::join!(notify, listener);
-        said.unwrap();
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -37,7 +37,7 @@ pub struct LimitSettings {
 /// The buckets of all callers.
 #[derive(Debug)]
 pub struct Limits {
-    settings: LimitSettings,
+    settings: RwLock<LimitSettings>,
     buckets: Mutex<HashMap<(Limited, IpAddr), Bucket>>,
 }
 
@@ -69,9 +69,18 @@ impl Limits {
     /// No calls so far.
     pub fn new(settings: LimitSettings) -> Self {
         Self {
-            settings,
+            settings: RwLock::new(settings),
             buckets: Mutex::default(),
         }
+    }
+
+    /// From now on these limits apply. What callers owe is kept.
+    pub fn set(&self, settings: LimitSettings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+
+    fn settings(&self) -> LimitSettings {
+        *self.settings.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until `caller` may do `cost` of `what`. Callers on the admin socket are not limited.
@@ -84,8 +93,8 @@ impl Limits {
 
     pub(crate) async fn wait_for(&self, what: Limited, ip: IpAddr, cost: usize) -> Result<(), Refusal> {
         let applies = match what {
-            Limited::Attest => self.settings.attestation,
-            Limited::Csr | Limited::Jwt => self.settings.signing,
+            Limited::Attest => self.settings().attestation,
+            Limited::Csr | Limited::Jwt => self.settings().signing,
             Limited::PostStatus | Limited::Refusal => true,
         };
         let burst = what.rate();

@@ -113,6 +113,35 @@ async fn the_admin_socket_is_closed_to_others_and_what_is_done_there_is_recorded
     );
 }
 
+#[tokio::test]
+async fn a_reload_takes_over_limits_and_level_and_names_what_waits_for_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(folder.path()).await.unwrap();
+    let file = folder.path().join("server.toml");
+    let running = server.supervised(file.clone());
+    let write = |rest: &str| {
+        let dir = folder.path().display();
+        let text = format!(
+            "trust_domain = 'example.org'\ndata_dir = '{dir}/data'\nlisten = '127.0.0.1:0'\nadmin_socket = '{dir}/admin.sock'\n{rest}"
+        );
+        std::fs::write(&file, text).unwrap();
+    };
+    write("");
+    assert_eq!(running.reload().unwrap(), "nothing to take over");
+    write("[log]\nlevel = 'debug'\n[limits]\nattestation = false\n[ca]\nlifetime = '12h'");
+    assert_eq!(
+        running.reload().unwrap(),
+        "took over log.level, limits; a restart is needed for ca"
+    );
+    assert_eq!(server.context.log_level.current(), Level::Debug);
+    // A mistake anywhere leaves everything as it was.
+    write("[log]\nlevel = 'loud'");
+    assert!(running.reload().unwrap_err().contains("log.level"));
+    assert_eq!(server.context.log_level.current(), Level::Debug);
+    // The writer lives, so there is a sign of life.
+    running.pulse().await;
+}
+
 /// A caller that hangs up between the change and its record: whichever instant it finds, there is no change without its record (I9).
 #[tokio::test]
 async fn a_caller_that_hangs_up_leaves_no_change_without_its_record() {

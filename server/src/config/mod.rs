@@ -2,6 +2,7 @@
 //!
 //! `config/example.toml` is what `muster-server config example` prints. It holds every key with its default, and a test reads it.
 
+mod changes;
 mod read;
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use muster_identity::{Lifetime, SpiffeId, TrustDomain};
 use muster_pki::KeyAlgorithm;
 use muster_runtime::config::{self, ConfigError};
 use muster_runtime::logging::{Format, Level};
+use muster_transport::TlsLimits;
 
 use crate::api::limits::LimitSettings;
 use crate::ca::{Lifetimes, OverCap};
@@ -39,6 +41,8 @@ pub struct Config {
     pub ca: CaConfig,
     /// Rate limits.
     pub limits: LimitSettings,
+    /// How many connections the TCP door holds.
+    pub connections: TlsLimits,
     /// Threads that use keys; 0 means one for each processor.
     pub signing_threads: usize,
     /// How many signatures may wait for a thread. Past it callers are told to come back.
@@ -97,6 +101,7 @@ impl Config {
                 attestation: true,
                 signing: true,
             },
+            connections: TlsLimits::default(),
             signing_threads: 0,
             signing_queue: read::SIGNING_QUEUE,
             http: None,

@@ -8,6 +8,7 @@ use muster_identity::Lifetime;
 use muster_pki::KeyAlgorithm;
 use muster_runtime::config::{FileMode, Table};
 use muster_runtime::logging::{Format, Level};
+use muster_transport::TlsLimits;
 
 use super::{CaConfig, Config};
 use crate::api::limits::LimitSettings;
@@ -31,6 +32,9 @@ pub(super) const REFRESH_HINT: Duration = Duration::from_secs(300);
 pub(super) const SIGNING_QUEUE: usize = 1024;
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
+/// Each costs a descriptor, and the unit grants 65536: the store, the log and the admin socket need some too.
+const MOST_CONNECTIONS: usize = 60_000;
+
 /// The longest lifetime that makes sense anywhere here.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
@@ -49,6 +53,7 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
     let drain = table.or("drain", DRAIN);
     let ca = ca(&mut table.table("ca"));
     let mut limits = table.table("limits");
+    let connections = connections(&mut limits);
     let limits = LimitSettings {
         attestation: limits.or("attestation", true),
         signing: limits.or("signing", true),
@@ -79,6 +84,7 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
         admin_ids,
         ca: ca?,
         limits,
+        connections,
         signing_threads,
         signing_queue,
         http,
@@ -86,6 +92,23 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
         log_format,
         drain,
     })
+}
+
+/// The rest of the door's bounds protects each connection from the others; nobody has a reason to move it.
+fn connections(table: &mut Table) -> TlsLimits {
+    let defaults = TlsLimits::default();
+    let mut number = |key, default: usize| {
+        table.or_checked(key, default, "a number from 1 to 60000", |n| {
+            (1..=MOST_CONNECTIONS).contains(n)
+        })
+    };
+    TlsLimits {
+        connections: number("connections", defaults.connections),
+        per_address: number("connections_per_address", defaults.per_address),
+        per_certificate: number("connections_per_certificate", defaults.per_certificate),
+        anonymous: number("connections_without_certificate", defaults.anonymous),
+        ..defaults
+    }
 }
 
 fn ca(table: &mut Table) -> Option<CaConfig> {

@@ -37,6 +37,7 @@ impl Committer {
     pub async fn run(self, stop: Stop) -> Result<(), CommitterError> {
         let mut stopping = false;
         loop {
+            self.shared.turns.send_modify(|turns| *turns += 1);
             let jobs = self.take();
             if !jobs.is_empty() {
                 if let Err(error) = self.commit(jobs).await {

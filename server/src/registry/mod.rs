@@ -51,6 +51,8 @@ struct Shared {
     view: ArcSwap<View>,
     queue: Mutex<Queue>,
     wake: Notify,
+    /// How often the committer came round.
+    turns: watch::Sender<u64>,
     position: watch::Sender<Position>,
     mailboxes: Mailboxes,
 }
@@ -118,6 +120,7 @@ impl Registry {
             view: ArcSwap::from_pointee(view),
             queue: Mutex::default(),
             wake: Notify::new(),
+            turns: watch::Sender::default(),
             mailboxes: Mailboxes::default(),
         });
         Ok((
@@ -141,6 +144,14 @@ impl Registry {
     /// Wakes at each commit with its position; only the latest is kept.
     pub fn subscribe(&self) -> watch::Receiver<Position> {
         self.shared.position.subscribe()
+    }
+
+    /// Returns when the committer has come round once more, with what it held committed: never, when it is stuck or has ended.
+    pub async fn moved(&self) {
+        let mut turns = self.shared.turns.subscribe();
+        self.shared.wake.notify_one();
+        // The sender lives in what we share: it is not gone before us.
+        turns.changed().await.ok();
     }
 
     /// Makes all of `changes`, or none. When this is `Ok`, they are durable and in the view.
