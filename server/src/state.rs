@@ -1,4 +1,4 @@
-//! What lies in the data folder: `store/`, `keys/`, `audit/`.
+//! What lies in the data folder: `store/`, `keys/`, `audit/`, and `audit-key.pem` to verify the last by.
 
 use std::fs::{DirBuilder, Metadata};
 use std::io;
@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use muster_audit::{Audit, Settings};
+use muster_audit::{Audit, Settings, public_key_to_pem};
 use muster_key_managers::disk::{self, DiskKeys};
 use muster_pki::{KeyAlgorithm, Signer};
 use muster_plugin_api::{KeyManager, KeyManagerError, KeyName};
@@ -16,6 +16,9 @@ use tracing::info;
 
 use crate::config::Config;
 use crate::store::journal_and_sled::{self, Opened};
+
+/// The public key that signs the audit log's checkpoints, for `muster audit verify`.
+const AUDIT_KEY: &str = "audit-key.pem";
 
 /// The state, opened. Whoever has it is the only server on the folder.
 pub(crate) struct State {
@@ -50,6 +53,14 @@ pub enum StateError {
     /// The audit log.
     #[error("opening the audit log")]
     Audit(#[from] muster_audit::OpenError),
+    /// The file with the audit log's public key.
+    #[error("writing {}", .path.display())]
+    PublicKey {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The thread that opened it broke.
     #[error("opening the state broke off")]
     Broken,
@@ -81,6 +92,9 @@ impl State {
         })
         .await?;
         let signer = audit_key(&*keys).await?;
+        let key_file = config.data_dir.join(AUDIT_KEY);
+        let pem = public_key_to_pem(signer.public_key());
+        blocking(move || publish(&key_file, &pem)).await?;
         let origin = format!("{}/audit", config.trust_domain);
         let dir = config.data_dir.join("audit");
         let settings = Settings::new(origin, signer, Arc::new(move || clock.now()));
@@ -90,6 +104,19 @@ impl State {
         }
         Ok(Self { store, keys, audit })
     }
+}
+
+/// Puts a public key where an auditor finds it; the file is replaced whole, and only if it says something else.
+fn publish(path: &Path, pem: &str) -> Result<(), StateError> {
+    if std::fs::read(path).is_ok_and(|there| there == pem.as_bytes()) {
+        return Ok(());
+    }
+    let new = path.with_extension("new");
+    let written = std::fs::write(&new, pem).and_then(|()| std::fs::rename(&new, path));
+    written.map_err(|source| StateError::PublicKey {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The key that signs the audit log's checkpoints, made at the first start.

@@ -117,6 +117,23 @@ fn what_is_handed_out_is_on_record() {
     }));
     assert!(!refused.is_empty());
 
+    // The command says the same, with the key that the server laid beside its state and without one.
+    let (folder, key) = (
+        log.to_str().unwrap(),
+        cluster.path().join("server/data/audit-key.pem"),
+    );
+    let with_key = ["audit", "verify", folder, "--key", key.to_str().unwrap()];
+    let whole = |args: &[&str]| -> Value {
+        let answer = cluster.muster(&[args, &["--output", "json"]].concat());
+        assert!(answer.status.success(), "{answer:?}");
+        serde_json::from_slice(&answer.stdout).unwrap()
+    };
+    let told = whole(&with_key);
+    assert_eq!(told["records"], verified.records);
+    assert_eq!(told["signed"], verified.records);
+    assert_eq!(told["tree_head"], verified.root.to_hex());
+    assert!(whole(&with_key[..3])["signed"].is_null());
+
     // Somebody who may write to the file changes one letter, without the sums of the journal.
     let journal = log.join("journal-00000000000000000001");
     let mut bytes = fs::read(&journal).unwrap();
@@ -130,4 +147,15 @@ fn what_is_handed_out_is_on_record() {
         verify(&log, &trust),
         Err(VerifyError::Damaged { .. } | VerifyError::Record { .. })
     ));
+    let answer = cluster.muster(&[&with_key[..], &["--output", "json"]].concat());
+    assert_eq!(answer.status.code(), Some(1));
+    let told: Value = serde_json::from_slice(&answer.stdout).unwrap();
+    assert_eq!(told["whole"], false);
+    let first = told["first_damaged"].as_u64().unwrap();
+    assert!(first < verified.records, "{told}");
+    let table = String::from_utf8(cluster.muster(&with_key[..3]).stdout).unwrap();
+    assert!(
+        table.contains("NOT whole") && table.contains(&first.to_string()),
+        "{table}"
+    );
 }

@@ -18,6 +18,7 @@ mod actor;
 mod checkpoint;
 mod event;
 mod frame;
+mod key_file;
 mod log;
 mod merkle;
 mod object;
@@ -33,12 +34,13 @@ pub use action::Action;
 pub use actor::Actor;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use event::{Event, Outcome};
+pub use key_file::{KeyFileError, public_key_from_pem, public_key_to_pem};
 pub use log::{Audit, AuditError, OpenError, Receipt, Standing};
 pub use merkle::{Hash, Tree};
 pub use object::Object;
 pub use settings::{Now, Settings};
 pub use text::Text;
-pub use verify::{Trust, Verified, VerifyError, verify};
+pub use verify::{Trust, Verified, VerifyError, origin_beside, verify, verify_chain};
 
 #[cfg(test)]
 mod tests;

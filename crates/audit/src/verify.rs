@@ -6,7 +6,7 @@ use muster_journal::{End, Journal, Options, ReadError};
 use muster_pki::key::PublicKey;
 
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError},
+    checkpoint::{Checkpoint, CheckpointError, is_origin},
     merkle::Hash,
     walk::{Tail, Walk},
 };
@@ -92,6 +92,20 @@ pub enum VerifyError {
     Open(#[from] muster_journal::OpenError),
 }
 
+impl VerifyError {
+    /// The number of the first record that cannot be believed, if it can be told; records are counted from 0.
+    pub fn first(&self) -> Option<u64> {
+        match self {
+            Self::Record { index, .. } | Self::Damaged { index, .. } | Self::Checkpoint { index, .. } => {
+                Some(*index)
+            }
+            Self::Rewritten { from, .. } => Some(*from),
+            Self::Cut { records, .. } => Some(*records),
+            Self::Beside { .. } | Self::Open(_) => None,
+        }
+    }
+}
+
 /// The journal's options for a log: a full batch of full records is below 16 MiB.
 pub(crate) fn options() -> Options {
     Options::default()
@@ -123,6 +137,25 @@ pub fn verify(dir: &Path, trust: &Trust) -> Result<Verified, VerifyError> {
             .map_err(|source| VerifyError::Beside { source })?;
         walk.expect(beside);
     }
+    through(dir, walk)
+}
+
+/// The same without a key: every record and link is checked and no signature, so that this finds damage and clumsy hands, and nobody who could write the whole log anew.
+///
+/// # Errors
+/// Names the first record that cannot be believed.
+pub fn verify_chain(dir: &Path) -> Result<Verified, VerifyError> {
+    through(dir, Walk::new(None))
+}
+
+/// The name that the newest checkpoint beside the log gives it: what the log says of itself, to be compared with what one expects.
+pub fn origin_beside(dir: &Path) -> Option<String> {
+    let note = std::fs::read_to_string(dir.join(SIDECAR)).ok()?;
+    let origin = note.lines().next()?;
+    is_origin(origin).then(|| origin.to_owned())
+}
+
+fn through(dir: &Path, mut walk: Walk<'_>) -> Result<Verified, VerifyError> {
     let scan = muster_journal::scan(dir, 1)?;
     for record in scan.records {
         let record = record.map_err(|source| walk.damaged(source))?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{bundle, dev, entry, fetch, health, log, mint, node, token, validate};
+use crate::{audit, bundle, dev, entry, fetch, health, log, mint, node, token, validate};
 
 /// Identities for the processes that earned them.
 #[derive(Debug, Parser)]
@@ -55,6 +55,9 @@ pub(crate) enum Command {
     /// Check IDs, SVIDs and bundles by the SPIFFE standards, offline.
     #[command(subcommand)]
     Validate(validate::ValidateCommand),
+    /// Audit logs: whether anybody changed them.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Ask a daemon whether it is healthy.
     Health(health::Health),
     /// The log level of a running daemon.

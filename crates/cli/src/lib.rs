@@ -3,6 +3,7 @@
 //! ```text
 //! entry, node, token, bundle, mint, log, health ─gRPC, admin socket→ server or agent
 //! fetch                                         ─gRPC, Workload API→ agent, as any workload
+//! audit                                         ─→ the files of an audit log, no daemon
 //! validate                                      ─→ muster-pki, no daemon, no clock but the one you name
 //! dev                                           ─→ a server and an agent inside this process
 //! ```
@@ -14,6 +15,7 @@
 //! Trusted: nothing that a daemon sends is printed without being parsed or escaped first. Begin at [`main`].
 
 mod args;
+mod audit;
 mod bundle;
 mod connect;
 mod dev;
@@ -72,6 +74,7 @@ async fn run(command: Command, style: &Style) -> Result<Answer, Failure> {
         Command::Mint(command) => command.run().await,
         Command::Fetch(command) => command.run(style).await,
         Command::Validate(command) => command.run(),
+        Command::Audit(command) => command.run(),
         Command::Health(command) => command.run().await,
         Command::Log(command) => command.run().await,
     }
