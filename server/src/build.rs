@@ -20,12 +20,11 @@ use muster_runtime::systemd::Supervised;
 use muster_runtime::{
     Clock, Condition, Drained, Readiness, SigningPool, Spawner, Stop, SystemClock, TaskFailure, Tasks,
 };
-use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
 use crate::api::limits::Limits;
 use crate::api::meter::{Counts, Meter};
-use crate::api::{CHANGES_AT_ONCE, Context};
+use crate::api::{Changes, Context};
 use crate::bundles::{BundleRecordError, Bundles};
 use crate::ca::{Ca, Keeper, KeeperError, ServerSvid, ServerSvidError, Terms};
 use crate::config::Config;
@@ -189,7 +188,7 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         audit: state.audit.clone(),
         limits: Limits::new(config.limits),
         spawner: front.spawner(),
-        changes: Arc::new(Semaphore::new(CHANGES_AT_ONCE)),
+        changes: Changes::default(),
         log_level,
         admin_ids: config.admin_ids,
         server_svid: server_svid.watch(),

@@ -24,6 +24,8 @@ actions! {
     ServiceStart = "service.start",
     /// A daemon stopped in good order.
     ServiceStop = "service.stop",
+    /// The log can be written again after it could not.
+    AuditResume = "audit.resume",
     /// A call that the method table, or the caller's standing, did not allow.
     CallRefuse = "call.refuse",
     /// A caller whose presence or evidence failed: connection closed.

@@ -8,19 +8,16 @@ use muster_identity::{SpiffeId, TrustDomain, UnixTime};
 use muster_pki::x509::X509Svid;
 use muster_runtime::logging::LogLevel;
 use muster_runtime::{Clock, Readiness, Spawner};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::watch;
 
-use super::Refusal;
 use super::limits::Limits;
 use super::meter::Meter;
+use super::{Changes, Refusal};
 use crate::bundles::Bundles;
 use crate::ca::Ca;
 use crate::nodes::Nodes;
 use crate::registry::Registry;
 use crate::sync::Connections;
-
-/// How many changes may be under way. The registry joins what waits into one write, so that more would only wait there.
-pub const CHANGES_AT_ONCE: usize = 1024;
 
 /// The parts of the server that handlers share. One value for all services, behind an `Arc`.
 pub struct Context {
@@ -47,7 +44,7 @@ pub struct Context {
     /// Starts tasks that outlive a call.
     pub spawner: Spawner,
     /// Room for changes that are under way, whoever still waits for them.
-    pub changes: Arc<Semaphore>,
+    pub changes: Changes,
     /// The log level.
     pub log_level: LogLevel,
     /// Administrators by configuration.
@@ -66,28 +63,6 @@ impl Context {
         let id = format!("{}/spire/server", trust_domain.id());
         id.parse()
             .expect("a trust domain and a fixed path make an ID; both were checked")
-    }
-
-    /// Makes a change and its audit record, whether or not the caller stays for the answer: one that hung up between the two would have changed something without a
-    /// record (I9). Only what waits for room ends with its call.
-    pub(crate) async fn to_the_end<T: Send + 'static>(
-        &self,
-        change: impl Future<Output = Result<T, Refusal>> + Send + 'static,
-    ) -> Result<T, Refusal> {
-        let room = Arc::clone(&self.changes).acquire_owned().await;
-        let room = room.map_err(|_| Refusal::unavailable("the server is stopping"))?;
-        let (answer, answered) = oneshot::channel();
-        self.spawner.spawn_for_peer("change", async move {
-            let done = change.await;
-            drop(room);
-            // Nobody may be there to hear it.
-            answer.send(done).ok();
-        });
-        answered.await.unwrap_or_else(|_| {
-            Err(Refusal::internal(
-                "the change broke off; look whether it was made",
-            ))
-        })
     }
 
     /// Records that something was done, and waits until the record is durable.

@@ -21,12 +21,14 @@ pub mod status;
 pub mod svid;
 
 mod caller;
+mod changes;
 mod context;
 mod issue;
 mod pages;
 mod standing;
 
 pub use caller::{Caller, Origin, Role};
-pub use context::{CHANGES_AT_ONCE, Context};
+pub use changes::Changes;
+pub use context::Context;
 pub(crate) use standing::{Dismissal, dismissal, until_dismissed};
 pub use status::Refusal;
