@@ -1,15 +1,17 @@
 //! Putting the server together, and running it.
 
+mod error;
+
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use muster_audit::{Action, Actor, Audit, AuditError, Event, Object, Outcome, Standing};
+use muster_audit::{Action, Actor, Event, Object, Outcome};
 use muster_pki::bundle::Bundle;
 use muster_pki::tls::SvidResolver;
 use muster_pki::x509::ca_subject;
@@ -18,31 +20,28 @@ use muster_runtime::logging::LogLevel;
 use muster_runtime::metrics::Metrics;
 use muster_runtime::systemd::Supervised;
 use muster_runtime::{
-    Clock, Condition, Drained, Readiness, SigningPool, Spawner, Stop, SystemClock, TaskFailure, Tasks,
+    Clock, Drained, Readiness, SigningPool, Spawner, Stop, SystemClock, TaskFailure, Tasks,
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::api::limits::Limits;
 use crate::api::meter::{Counts, Meter};
 use crate::api::{Changes, Context};
-use crate::bundles::{BundleRecordError, Bundles};
-use crate::ca::{Ca, Keeper, KeeperError, ServerSvid, ServerSvidError, Terms};
+use crate::bundles::Bundles;
+use crate::ca::{Ca, Keeper, ServerSvid, Terms};
 use crate::config::Config;
-use crate::doors::{DoorError, Doors};
+use crate::doors::Doors;
 use crate::nodes::Nodes;
-use crate::registry::{RecordError, Registry, prune};
+use crate::registry::{Registry, prune};
 use crate::reload::Running;
-use crate::state::{State, StateError};
-use crate::store::journal_and_sled::JournalAndSled;
+use crate::state::State;
 use crate::sync::Connections;
+use crate::watch::{watch_audit, watch_store};
+
+pub use error::BuildError;
 
 /// How long the registry may take to write what is left when everything else has stopped.
 const LAST_WRITES: Duration = Duration::from_secs(30);
-/// How often the audit log is asked whether it can still write.
-const AUDIT_LOOK: Duration = Duration::from_secs(1);
-
-/// How often the store is asked whether it keeps up.
-const STORE_LOOK: Duration = Duration::from_secs(1);
 
 /// What a server does not make itself, because the process has only one of it.
 #[derive(Clone, Debug)]
@@ -68,43 +67,6 @@ pub struct Bound {
     back: Option<Tasks>,
     front_stop: Stop,
     back_stop: Stop,
-}
-
-/// Why there is no server.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The data folder.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// A record of the registry.
-    #[error("reading the registry")]
-    Registry(#[from] RecordError),
-    /// The bundle.
-    #[error("reading the bundle")]
-    Bundle(#[from] BundleRecordError),
-    /// The signing threads.
-    #[error("starting the signing threads")]
-    Threads(#[source] io::Error),
-    /// The authorities.
-    #[error("keeping the authorities")]
-    Authorities(#[from] KeeperError),
-    /// The server's certificate.
-    #[error("making the server's certificate")]
-    Certificate(#[from] ServerSvidError),
-    /// A door.
-    #[error(transparent)]
-    Door(#[from] DoorError),
-    /// The door for probes.
-    #[error("binding {address} for probes")]
-    Http {
-        /// Where.
-        address: SocketAddr,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The audit log.
-    #[error("recording the start")]
-    Audit(#[from] AuditError),
 }
 
 impl Surroundings {
@@ -370,43 +332,6 @@ fn signing_pool(config: &Config) -> io::Result<SigningPool> {
         threads => threads,
     };
     SigningPool::start(threads, config.signing_queue)
-}
-
-/// Shows when the store's second half does not keep up. No condition: what the journal has acknowledged is safe, and a server that is taken out of service for it would
-/// help nobody.
-async fn watch_store(
-    store: Weak<JournalAndSled>,
-    readiness: Readiness,
-    stop: Stop,
-) -> Result<(), std::convert::Infallible> {
-    // Held between two looks by the registry alone: the folder's lock goes with it.
-    while let Some(lagging) = store.upgrade().map(|store| store.lagging()) {
-        readiness.note("store", lagging);
-        tokio::select! {
-            () = stop.ordered() => break,
-            () = tokio::time::sleep(STORE_LOOK) => {}
-        }
-    }
-    Ok(())
-}
-
-/// Lets `ready` follow the audit log: a server that can't record may do nothing.
-async fn watch_audit(audit: Audit, standing: Condition, stop: Stop) -> Result<(), AuditError> {
-    loop {
-        match audit.standing() {
-            Standing::Writing => standing.holds(),
-            Standing::Failing(why) => standing.fails(why),
-            Standing::Broken(why) => {
-                // Only a new start can tell what is on the disk.
-                error!(why, "the audit log can't be written any more; stopping");
-                return Err(AuditError::Broken);
-            }
-        }
-        tokio::select! {
-            () = stop.ordered() => return Ok(()),
-            () = tokio::time::sleep(AUDIT_LOOK) => {}
-        }
-    }
 }
 
 #[cfg(test)]

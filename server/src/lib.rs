@@ -25,6 +25,7 @@ mod build;
 mod doors;
 mod reload;
 mod state;
+mod watch;
 
 pub use build::{Bound, BuildError, Surroundings, build};
 pub use config::Config;

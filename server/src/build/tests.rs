@@ -11,6 +11,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 use super::*;
+use crate::state::StateError;
 
 fn config(dir: &Path) -> Config {
     let mut config = Config::new("example.org".parse().unwrap(), dir.join("data"));

@@ -12,6 +12,7 @@ mod entitled;
 pub mod entries;
 mod jobs;
 mod mailbox;
+mod names;
 mod prune;
 mod records;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use muster_identity::{
 };
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
 
+use super::names::{IdSet, IdSets, join, leave};
 use super::records::{self, NodeRecord, RecordError, TokenHash, TokenRecord};
 use crate::store::{Key, Tree};
 
@@ -32,8 +33,6 @@ static NO_TRUST_DOMAINS: LazyLock<Arc<[TrustDomain]>> = LazyLock::new(|| [].into
 static NO_DNS_NAMES: LazyLock<Arc<[DnsName]>> = LazyLock::new(|| [].into());
 
 type Documents = RedBlackTreeMapSync<Box<[u8]>, Document>;
-/// Names by which entries are found. Most have one entry.
-type IdSets = HashTrieMapSync<SpiffeId, IdSet>;
 
 /// Everything registered, as of one position. Immutable; the next one shares all that did not change.
 #[derive(Clone)]
@@ -49,12 +48,6 @@ pub struct View {
     nodes_by_selector: HashTrieMapSync<Selector, RedBlackTreeSetSync<SpiffeId>>,
     tokens: HashTrieMapSync<[u8; 32], Arc<TokenRecord>>,
     documents: [Documents; 6],
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum IdSet {
-    One(EntryId),
-    Many(RedBlackTreeSetSync<EntryId>),
 }
 
 /// An entry before and after a commit.
@@ -405,43 +398,6 @@ impl std::fmt::Debug for View {
             self.entry_count(),
             self.node_count()
         )
-    }
-}
-
-impl IdSet {
-    pub(super) fn iter(&self) -> Box<dyn Iterator<Item = &EntryId> + Send + '_> {
-        match self {
-            IdSet::One(id) => Box::new(std::iter::once(id)),
-            IdSet::Many(ids) => Box::new(ids.iter()),
-        }
-    }
-}
-
-fn join(sets: &mut IdSets, name: &SpiffeId, id: &EntryId) {
-    match sets.get_mut(name) {
-        None => sets.insert_mut(name.clone(), IdSet::One(id.clone())),
-        Some(IdSet::Many(ids)) => ids.insert_mut(id.clone()),
-        Some(set) => {
-            let IdSet::One(first) = &*set else { return };
-            let mut ids = RedBlackTreeSetSync::default();
-            ids.insert_mut(first.clone());
-            ids.insert_mut(id.clone());
-            *set = IdSet::Many(ids);
-        }
-    }
-}
-
-fn leave(sets: &mut IdSets, name: &SpiffeId, id: &EntryId) {
-    let empty = match sets.get_mut(name) {
-        None => false,
-        Some(IdSet::One(only)) => only == id,
-        Some(IdSet::Many(ids)) => {
-            ids.remove_mut(id);
-            ids.is_empty()
-        }
-    };
-    if empty {
-        sets.remove_mut(name);
     }
 }
 

@@ -8,12 +8,14 @@
 //! fails, the state is rebuilt from the newest snapshot and the journal, and the damaged sled is moved aside.
 //! Snapshots are written when the journal begins a new generation; two are kept, with the generations behind them.
 
+mod base;
 mod behind;
 mod frame;
 mod open;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

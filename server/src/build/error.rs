@@ -1,0 +1,47 @@
+use std::io;
+use std::net::SocketAddr;
+
+use muster_audit::AuditError;
+
+use crate::bundles::BundleRecordError;
+use crate::ca::{KeeperError, ServerSvidError};
+use crate::doors::DoorError;
+use crate::registry::RecordError;
+use crate::state::StateError;
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The data folder.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A record of the registry.
+    #[error("reading the registry")]
+    Registry(#[from] RecordError),
+    /// The bundle.
+    #[error("reading the bundle")]
+    Bundle(#[from] BundleRecordError),
+    /// The signing threads.
+    #[error("starting the signing threads")]
+    Threads(#[source] io::Error),
+    /// The authorities.
+    #[error("keeping the authorities")]
+    Authorities(#[from] KeeperError),
+    /// The server's certificate.
+    #[error("making the server's certificate")]
+    Certificate(#[from] ServerSvidError),
+    /// A door.
+    #[error(transparent)]
+    Door(#[from] DoorError),
+    /// The door for probes.
+    #[error("binding {address} for probes")]
+    Http {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The audit log.
+    #[error("recording the start")]
+    Audit(#[from] AuditError),
+}
