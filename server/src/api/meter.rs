@@ -58,7 +58,7 @@ impl Meter {
     }
 
     /// Counts one call.
-    pub(super) fn count<B>(&self, path: &str, response: &Response<B>, took: Duration) {
+    pub(crate) fn count<B>(&self, path: &str, response: &Response<B>, took: Duration) {
         let Some((service, method)) = known(path) else {
             return;
         };
@@ -155,11 +155,20 @@ impl Collector for Counts {
                 server_svid,
             ),
             (
-                "uptime_seconds",
-                "How long the server runs",
-                count(context.clock.now().since(context.started_at).as_secs()),
+                "uptime_in_ms",
+                "How long the server runs, in milliseconds, by SPIRE's name",
+                count(context.clock.now().since(context.started_at).as_millis()),
             ),
         ];
+        // As SPIRE's servers show it: dashboards join their series with the version by it.
+        let started = ConstGauge::new(1_i64);
+        let of = [
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("trust_domain_id", context.trust_domain.as_str()),
+        ];
+        let help = "The version that runs";
+        let mut family = encoder.encode_descriptor("started", help, None, started.metric_type())?;
+        started.encode(family.encode_family(&of)?)?;
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;

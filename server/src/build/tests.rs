@@ -217,6 +217,39 @@ fn new_entry(number: u32) -> BatchCreateEntryRequest {
     }
 }
 
+/// Dashboards and alarms are written against these names; where the thing is SPIRE's, so is the name behind the prefix.
+#[tokio::test]
+async fn the_metrics_have_the_names_that_they_had() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(folder.path()).await.unwrap();
+    // A call, so that calls are shown.
+    let (path, answer) = (
+        "/spire.api.server.entry.v1.Entry/ListEntries",
+        http::Response::new(()),
+    );
+    server.context.meter.count(path, &answer, Duration::ZERO);
+    let text = server.metrics.encode().unwrap();
+    let names: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE muster_server_"))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "rpc counter",
+            "rpc_elapsed_time_seconds histogram",
+            "started gauge",
+            "entries gauge",
+            "nodes gauge",
+            "nodes_connected gauge",
+            "bundle_sequence gauge",
+            "certificate_expiry_seconds gauge",
+            "uptime_in_ms gauge",
+        ]
+    );
+    assert!(text.contains(r#"trust_domain_id="example.org"} 1"#), "{text}");
+}
+
 #[tokio::test]
 async fn a_server_that_is_built_and_dropped_leaves_the_folder_to_the_next() {
     let folder = tempfile::tempdir().unwrap();
