@@ -29,7 +29,7 @@ fn a_killed_server_keeps_every_acknowledged_entry() {
     let kept = in_turns(|rounds| {
         let mut cluster = Cluster::start(&Settings::default());
         survive("kill -9", &mut cluster, rounds, |cluster| {
-            cluster.take_server().kill()
+            cluster.take_server().kill();
         })
     });
     println!("figure: kill -9: {kept}");

@@ -254,7 +254,7 @@ fn what_waits_to_be_signed_for_a_node_is_not_signed_once_it_is_banned() {
         let mut svids = SvidClient::new(node.channel.clone());
         let params = params.collect();
         let unary =
-            tokio::spawn(async move { svids.batch_new_x509svid(BatchNewX509svidRequest { params }).await });
+            cluster.spawn(async move { svids.batch_new_x509svid(BatchNewX509svidRequest { params }).await });
         // Whoever is answered is one of the first; then the others are waiting.
         let first = answers.message().await.unwrap().unwrap();
         assert_eq!(first.request, 1);
