@@ -20,8 +20,12 @@ use muster_agent::{Config, Surroundings, build, config};
 use muster_runtime::process;
 use muster_runtime::program::{self, Failure};
 use muster_runtime::systemd::{Environment, Supervisor};
-use muster_runtime::{Stop, SystemClock, logging};
+use muster_runtime::{Stop, SystemClock, Wiping, logging};
 use muster_transport::PassedSockets;
+
+/// Answers with keys in them pass buffers that are not ours.
+#[global_allocator]
+static MEMORY: Wiping = Wiping;
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {

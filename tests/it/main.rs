@@ -18,6 +18,7 @@ mod hardening;
 mod harness;
 mod identity;
 mod joining;
+mod memory;
 mod outage;
 mod reload;
 mod roles;

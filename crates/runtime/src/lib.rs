@@ -8,6 +8,7 @@
 //! - [`SigningPool`]: bounded threads for work that blocks or costs CPU; a full queue is the daemon's admission control.
 //! - [`config`]: TOML straight into domain types, every mistake reported at once.
 //! - [`logging`], [`metrics`], [`http`], [`reference`](mod@reference): what is seen from outside.
+//! - [`Wiping`]: an allocator for daemons whose buffers held keys.
 //! - [`process`], [`program`]: what only a `main` may do (core dumps, umask, signals, exit codes); [`systemd`]: readiness, watchdog, reload.
 //!
 //! The crate trusts nothing that it is given as text: values on their way into a log line are escaped and capped, values from a
@@ -28,6 +29,7 @@ mod readiness;
 mod signing;
 mod stop;
 mod tasks;
+mod wiping;
 
 pub use backoff::Backoff;
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -36,3 +38,4 @@ pub use reference::Reference;
 pub use signing::{SigningPool, SigningPoolError};
 pub use stop::Stop;
 pub use tasks::{Drained, Spawner, TaskFailure, Tasks};
+pub use wiping::Wiping;
