@@ -118,6 +118,41 @@ fn host_nobody_of_the_same_user_reads_a_daemons_memory() {
 }
 
 #[test]
+fn host_nobody_of_the_same_user_attaches_to_a_daemon() {
+    if !need_root() || !need_programs(&["setpriv", "strace", "sleep"]) {
+        return;
+    }
+    let powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+    let mut cluster = Cluster::start(&Settings::default());
+    cluster.take_agent().stop();
+    cluster.take_server().stop();
+    cluster.start_server_in(&powerless);
+    cluster.start_agent_in(&powerless);
+    // What a debugger and gcore begin with. It says how it ended: attached, or not allowed.
+    let attach = |pid: i32| {
+        let mut attaching = Command::new(powerless[0]);
+        attaching
+            .args(&powerless[1..])
+            .args(["strace", "-p", &pid.to_string()]);
+        let attaching = Process::start("strace", &mut attaching);
+        let line = attaching.line("what comes of it", |line| line.contains("attach"));
+        !line.contains("not permitted")
+    };
+    let mut control = Command::new(powerless[0]);
+    let control = Process::start("sleep", control.args(&powerless[1..]).args(["sleep", "60"]));
+    muster_tests::until("it sleeps", || {
+        fs::read_to_string(format!("/proc/{}/comm", control.pid())).is_ok_and(|name| name == "sleep\n")
+    });
+    assert!(
+        attach(control.pid()),
+        "an ordinary process can be attached to, or this proves nothing"
+    );
+    for daemon in [cluster.server(), cluster.agent()] {
+        assert!(!attach(daemon.pid()), "{} was attached to", daemon.pid());
+    }
+}
+
+#[test]
 fn a_daemon_that_crashes_leaves_no_core() {
     if !need_programs(&["prlimit"]) {
         return;

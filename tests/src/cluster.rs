@@ -113,13 +113,9 @@ impl Cluster {
         let line = self
             .server()
             .line("its TCP address", |line| line.contains("listening"));
-        let (_, rest) = line
-            .split_once("addr=")
-            .expect("the line that says it listens names the address");
-        rest.split_whitespace()
-            .next()
+        address_in(&line)
             .and_then(|addr| addr.parse().ok())
-            .expect("an address")
+            .expect("the line that says it listens names the address")
     }
 
     /// The server's door for nodes: host and port.
@@ -160,12 +156,10 @@ impl Cluster {
     /// The same in surroundings that `wrapper` makes, as with [`Cluster::start_agent_in`].
     pub fn start_server_in(&mut self, wrapper: &[&str]) {
         let server = self.start_in(wrapper, "muster-server", "server.toml");
-        let listening = server.line("its address", |line| line.contains(" addr="));
-        let address = listening
-            .split_once(" addr=")
-            .map(|(_, rest)| rest.split(' ').next().unwrap_or(rest));
+        let listening = server.line("its address", |line| address_in(line).is_some());
+        let address = address_in(&listening);
         self.address = address.expect("the line was chosen by it").to_owned();
-        server.line("its readiness", |line| line.ends_with(": ready"));
+        server.line("its readiness", is_ready);
         self.server = Some(server);
     }
 
@@ -178,7 +172,7 @@ impl Cluster {
     /// (`unshare`, `setpriv`, `strace`).
     pub fn start_agent_in(&mut self, wrapper: &[&str]) {
         let agent = self.start_in(wrapper, "muster-agent", "agent.toml");
-        agent.line("its readiness", |line| line.ends_with(": ready"));
+        agent.line("its readiness", is_ready);
         self.agent = Some(agent);
     }
 
@@ -226,4 +220,17 @@ impl Cluster {
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
     }
+}
+
+/// Where a daemon says that it listens, in either form of its log.
+fn address_in(line: &str) -> Option<&str> {
+    let (_, rest) = line
+        .split_once(" addr=")
+        .or_else(|| line.split_once("\"addr\":\""))?;
+    rest.split([' ', '"']).next()
+}
+
+/// Whether a daemon says that it is ready.
+fn is_ready(line: &str) -> bool {
+    line.ends_with(": ready") || line.contains("\"message\":\"ready\"")
 }

@@ -16,6 +16,7 @@
 
 mod binaries;
 mod cluster;
+mod latency;
 mod need;
 mod peer;
 mod process;
@@ -24,6 +25,7 @@ mod workload;
 
 pub use binaries::{binary, client, root};
 pub use cluster::{Cluster, Settings, TRUST_DOMAIN, from_pem, unix_channel};
+pub use latency::Latency;
 pub use need::{need, need_programs, need_root};
 pub use peer::{Identity, join, tcp_channel, tcp_channel_trusting};
 pub use process::{PATIENCE, Process, as_user, until};

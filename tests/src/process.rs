@@ -58,6 +58,32 @@ impl Process {
         self.child.id().cast_signed()
     }
 
+    /// How much of its memory is in use, in MiB.
+    pub fn resident_mib(&self) -> u64 {
+        let status = self.about("status");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("a living process has memory");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib / 1024
+    }
+
+    /// The processor time it has used so far.
+    pub fn processor_time(&self) -> Duration {
+        let stat = self.about("stat");
+        let (_, fields) = stat.rsplit_once(") ").expect("its name ends in a bracket");
+        let ticks = fields.split(' ').skip(11).take(2);
+        let ticks: u64 = ticks.map(|field| field.parse::<u64>().expect("a number")).sum();
+        // USER_HZ is 100 wherever Linux runs.
+        Duration::from_millis(ticks * 10)
+    }
+
+    fn about(&self, file: &str) -> String {
+        let path = format!("/proc/{}/{file}", self.pid());
+        std::fs::read_to_string(path).expect("our own child, not waited for yet")
+    }
+
     /// Waits for a line for which `wanted` holds and returns it; a line counts each time it is asked for.
     ///
     /// # Panics

@@ -1,5 +1,7 @@
 //! Processes that want to be taken for another one on their own connection.
 
+use std::time::{Duration, Instant};
+
 use muster_tests::{Cluster, Settings};
 use nix::sys::signal::Signal;
 
@@ -75,4 +77,30 @@ fn a_program_that_was_swapped_on_a_live_stream_gets_no_update() {
     // An honest one that is told of the second identity shows that the agent has it, and has sent what it sends.
     earns(&cluster, 2_000);
     assert!(!swapped.said().contains("/second"));
+}
+
+#[test]
+fn a_stream_ends_when_its_caller_becomes_another_program_though_nothing_is_to_be_sent() {
+    let cluster = Cluster::start(&Settings::default());
+    cluster.register("/first", &[&attacker_program()]);
+    earns(&cluster, 1);
+    // Another file with the same content: a program that answers just as well.
+    let other = cluster.path().join("other");
+    std::fs::copy(muster_tests::binary("attacker"), &other).unwrap();
+    let other = other.to_str().unwrap();
+    let mut longest = Duration::ZERO;
+    for _ in 0..rounds() / 20 {
+        let swapped: Vec<_> = (0..ABREAST)
+            .map(|_| attack(&cluster, "exec-and-listen", &[other]))
+            .collect();
+        for mut swapped in swapped {
+            swapped.event("listening");
+            let since = Instant::now();
+            let end = swapped.event_where("what comes", |_| true);
+            longest = longest.max(since.elapsed());
+            assert_eq!(end["event"], "closed", "it is given nothing: {end}");
+            swapped.ended();
+        }
+    }
+    println!("figure: a caller becomes another program: its stream ends after {longest:.1?} at the latest");
 }

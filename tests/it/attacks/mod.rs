@@ -7,6 +7,7 @@ mod floods;
 mod host_cgroups;
 mod host_pids;
 mod host_setid;
+mod host_slow_programs;
 mod impostors;
 mod namespaces;
 

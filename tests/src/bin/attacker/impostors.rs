@@ -83,6 +83,26 @@ fn exec_after_svid(mut door: UnixStream) -> io::Result<()> {
     Ok(())
 }
 
+/// Earns an identity, then becomes `program`, which says what else comes.
+pub(crate) fn exec_and_listen(socket: &str, program: &str) -> io::Result<()> {
+    let mut door = UnixStream::connect(socket)?;
+    door.write_all(&request())?;
+    answer_pings(&mut door)?;
+    dup2_stdin(&door)?;
+    execv(
+        &CString::new(program)?,
+        &[c"listen".to_owned(), c"listen".to_owned(), c"-".to_owned()],
+    )?;
+    Ok(())
+}
+
+/// Says what comes on the connection that it was given as its standard input.
+pub(crate) fn listen() -> io::Result<()> {
+    println!("{}", serde_json::json!({ "event": "listening" }));
+    let mut door = UnixStream::from(dup(io::stdin().as_fd())?);
+    answer_pings(&mut door)
+}
+
 /// Passes its connection to another user's process, which asks.
 #[expect(clippy::needless_pass_by_value, reason = "all roles have one signature")]
 fn pass_connection(door: UnixStream) -> io::Result<()> {

@@ -10,6 +10,7 @@
 )]
 
 mod floods;
+mod fuse;
 mod h2;
 mod impostors;
 mod tokens;
@@ -20,10 +21,14 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match *args {
+        ["exec-and-listen", socket, program] => Some(impostors::exec_and_listen(socket, program)),
+        ["listen", _] => Some(impostors::listen()),
         [role, socket] => impostors::play(role, socket).or_else(|| floods::play(role, socket, 0)),
         [role, socket, count] => {
             let count = count.parse().unwrap();
-            floods::play(role, socket, count).or_else(|| tokens::play(role, socket, count))
+            floods::play(role, socket, count)
+                .or_else(|| tokens::play(role, socket, count))
+                .or_else(|| fuse::play(role, socket, count))
         }
         _ => None,
     };
