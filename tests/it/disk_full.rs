@@ -5,12 +5,20 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::Command,
+    time::Instant,
 };
 
-use muster_tests::{Cluster, Process, Settings, Workload, need_root, until};
+use muster_proto::spire::{
+    server::svid::{MintJwtsvidRequest, svid_client::SvidClient},
+    types,
+};
+use muster_tests::{Cluster, Process, Settings, TRUST_DOMAIN, Workload, need_root, until};
 use serde_json::Value;
 
 use crate::audit::records;
+
+/// What each process of the node's story is handed out beside its first identity.
+const IDENTITIES: usize = 100;
 
 /// A small file system in memory, unmounted at the end.
 struct Small(PathBuf);
@@ -81,14 +89,17 @@ fn host_a_server_that_cannot_record_signs_nothing_and_recovers_by_itself() {
     assert!(mint(0).status.success());
     small.fill();
     let mut signed = 1;
-    // What room the log had kept for itself is used up first.
-    while mint(signed).status.success() {
-        signed += 1;
-        assert!(
-            signed < 2_000,
-            "the disk is full, and everything is recorded all the same"
-        );
-    }
+    // What room the log has taken ahead is used up first; by a caller that starts no process for each.
+    cluster.block_on(async {
+        let mut client = SvidClient::new(cluster.channel().await);
+        while client.mint_jwtsvid(token(signed)).await.is_ok() {
+            signed += 1;
+            assert!(
+                signed < 40_000,
+                "the disk is full, and everything is recorded all the same"
+            );
+        }
+    });
     let refused = mint(signed);
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(said.to_lowercase().contains("audit"), "it says why: {said}");
@@ -105,12 +116,12 @@ fn host_a_server_that_cannot_record_signs_nothing_and_recovers_by_itself() {
         .iter()
         .filter(|record| recorded(&record["object"]["name"]) && record["outcome"] == "done");
     println!(
-        "figure: server's audit disk full: {signed} certificates left, {} on record",
+        "figure: server's audit disk full: {signed} signatures left, {} on record",
         minted.clone().count()
     );
     assert!(
         minted.count() >= signed as usize,
-        "a certificate left without a record"
+        "a signature left without a record"
     );
 }
 
@@ -124,19 +135,43 @@ fn host_a_node_that_cannot_record_hands_nothing_out_and_recovers_by_itself() {
         let process = Workload::Rust.start(&cluster, &["fetch-x509"]);
         answer(&process)
     };
-    assert_eq!(fetch()["event"], "x509");
+    // Many records for each process, so that few processes use up what room the log has taken ahead.
+    let asks = format!("unix:uid:{}", nix::unistd::getuid());
+    for number in 0..IDENTITIES {
+        cluster.register(&format!("/asks/{number}"), &[&asks]);
+    }
+    until("all of them are signed", || {
+        fetch()["svids"].as_array().map_or(0, Vec::len) > IDENTITIES
+    });
     small.fill();
     let mut served = 0;
     // Each new process is a first hand-out, which is recorded before it leaves.
     while fetch()["event"] == "x509" {
         served += 1;
         assert!(
-            served < 2_000,
+            served < 1_000,
             "the disk is full, and everything is recorded all the same"
         );
     }
     small.free();
+    let freed = Instant::now();
     until("it serves again", || fetch()["event"] == "x509");
+    println!(
+        "figure: node's audit disk full: {served} processes served from the room it had, none afterwards; again {:.1?} \
+         after there was room",
+        freed.elapsed()
+    );
+}
+
+fn token(round: u32) -> MintJwtsvidRequest {
+    MintJwtsvidRequest {
+        id: Some(types::Spiffeid {
+            trust_domain: TRUST_DOMAIN.into(),
+            path: format!("/minted/{round}"),
+        }),
+        audience: vec!["db".into()],
+        ttl: 60,
+    }
 }
 
 fn answer(process: &Process) -> Value {
