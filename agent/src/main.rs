@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use muster_agent::arguments::{Arguments, Command, ConfigCommand};
 use muster_agent::attest::{JoinError, JoinRequest, join};
-use muster_agent::{Config, Surroundings, build, config};
+use muster_agent::{BuildError, Config, Surroundings, build, config};
 use muster_runtime::process;
 use muster_runtime::program::{self, Failure};
 use muster_runtime::systemd::{Environment, Supervisor};
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run { config: file } => Config::load(&file)
             .map_err(Failure::from)
-            .and_then(|config| run(file, config).map_err(Failure::refused)),
+            .and_then(|config| run(file, config).map_err(why_not_run)),
         Command::Join(arguments) => arguments.request().and_then(|request| become_node(&request)),
         Command::Config {
             command: ConfigCommand::Check { config },
@@ -44,6 +44,14 @@ fn main() -> ExitCode {
         }
     };
     program::finish("muster-agent", outcome)
+}
+
+/// A machine that is no node becomes one by a person, not by another start: the code is the one after which systemd makes none.
+fn why_not_run(error: anyhow::Error) -> Failure {
+    match error.downcast_ref() {
+        Some(BuildError::NotJoined) => Failure::usage(error),
+        _ => Failure::refused(error),
+    }
 }
 
 fn become_node(request: &JoinRequest) -> Result<(), Failure> {
