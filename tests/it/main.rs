@@ -31,5 +31,6 @@ mod secrets;
 mod shut_out;
 mod sockets;
 mod supply;
+mod systemd;
 mod tls;
 mod tokens;

@@ -17,6 +17,7 @@
 mod binaries;
 mod cluster;
 mod latency;
+mod machine;
 mod need;
 mod peer;
 mod process;
@@ -26,6 +27,7 @@ mod workload;
 pub use binaries::{binary, client, root};
 pub use cluster::{Cluster, Settings, TRUST_DOMAIN, from_pem, unix_channel};
 pub use latency::Latency;
+pub use machine::{Did, Machine, Network, Packages};
 pub use need::{need, need_programs, need_root};
 pub use peer::{Identity, join, tcp_channel, tcp_channel_trusting};
 pub use process::{PATIENCE, Process, as_user, until};
