@@ -3,7 +3,7 @@
 //! ```text
 //! pages FOLDER    command lines of muster, muster-server, muster-agent ─→ FOLDER/man/<program>/*.1
 //!                                                                      └→ FOLDER/completions/{<program>.bash, _<program>, <program>.fish}
-//! sbom PROGRAM    cargo metadata's JSON on standard input, Cargo.lock ─→ the CycloneDX document on standard output
+//! sbom PROGRAM    cargo metadata's JSON on standard input, cargo tree, Cargo.lock ─→ the CycloneDX document on standard output
 //! ```
 //!
 //! A program of its own, so that no daemon carries what only a packager needs. `packages/assemble` runs it.
@@ -32,6 +32,9 @@ enum Arguments {
         /// The lock file.
         #[arg(long, default_value = "Cargo.lock")]
         lock: PathBuf,
+        /// What `cargo tree --edges normal,no-proc-macro --prefix none` prints for this build.
+        #[arg(long)]
+        built: PathBuf,
     },
 }
 
@@ -47,9 +50,16 @@ fn main() -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Arguments::Sbom { program, lock } => {
+        Arguments::Sbom { program, lock, built } => {
             let lock = std::fs::read_to_string(&lock).with_context(|| lock.display().to_string())?;
-            sbom::write(&program, std::io::stdin().lock(), &lock, std::io::stdout().lock())
+            let built = std::fs::read_to_string(&built).with_context(|| built.display().to_string())?;
+            sbom::write(
+                &program,
+                std::io::stdin().lock(),
+                &lock,
+                &built,
+                std::io::stdout().lock(),
+            )
         }
     }
 }

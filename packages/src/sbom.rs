@@ -1,8 +1,9 @@
 //! What a program is made of, as a CycloneDX 1.5 document: itself and every crate that is linked into it, with where it came from,
 //! its licence and its checksum in the lock file.
 //!
-//! Made of `cargo metadata`, which knows the features and the target of this build. Crates that only build or test are not in it. It
-//! holds no time and no random number, so that the same build gives the same document.
+//! Made of `cargo metadata`, for what depends on what, and of `cargo tree`, for what is built at all: the former also names what an
+//! optional dependency would bring that no feature of this build asks for. Crates that only build or test are not in it. It holds no
+//! time and no random number, so that the same build gives the same document.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -57,11 +58,17 @@ struct Kind {
     kind: Option<String>,
 }
 
-/// Reads `cargo metadata`'s JSON and writes the document of `program`.
+/// Reads `cargo metadata`'s JSON and writes the document of `program`; `built` is what `cargo tree --prefix none` prints.
 ///
 /// # Errors
 /// When the JSON is not `cargo metadata`'s, or no package makes the program.
-pub(crate) fn write(program: &str, metadata: impl Read, lock: &str, to: impl Write) -> anyhow::Result<()> {
+pub(crate) fn write(
+    program: &str,
+    metadata: impl Read,
+    lock: &str,
+    built: &str,
+    to: impl Write,
+) -> anyhow::Result<()> {
     let metadata: Metadata =
         serde_json::from_reader(metadata).context("this is not what cargo metadata prints")?;
     let packages: BTreeMap<&str, &Package> = metadata
@@ -82,7 +89,11 @@ pub(crate) fn write(program: &str, metadata: impl Read, lock: &str, to: impl Wri
         .collect();
     let checksums = Checksums::of(lock);
 
-    let linked = reachable(&main.id, &edges);
+    let built = Built::of(built);
+    let linked: BTreeSet<&str> = reachable(&main.id, &edges)
+        .into_iter()
+        .filter(|id| packages.get(id).is_some_and(|package| built.has(package)))
+        .collect();
     let components: Vec<Value> = linked
         .iter()
         .filter(|id| **id != main.id)
@@ -96,6 +107,7 @@ pub(crate) fn write(program: &str, metadata: impl Read, lock: &str, to: impl Wri
             let on: BTreeSet<String> = edges
                 .get(id)?
                 .iter()
+                .filter(|id| linked.contains(*id))
                 .filter_map(|id| packages.get(id))
                 .map(|package| package.reference())
                 .collect();
@@ -164,6 +176,25 @@ fn reachable<'a>(from: &'a str, edges: &BTreeMap<&'a str, Vec<&'a str>>) -> BTre
         }
     }
     found
+}
+
+/// The crates of a build, by name and version.
+struct Built<'a>(BTreeSet<(&'a str, &'a str)>);
+
+impl<'a> Built<'a> {
+    /// A line is `name vVERSION`, and what more there may be.
+    fn of(tree: &'a str) -> Self {
+        let crates = tree.lines().filter_map(|line| {
+            let (name, rest) = line.split_once(" v")?;
+            Some((name, rest.split(' ').next().unwrap_or(rest)))
+        });
+        Self(crates.collect())
+    }
+
+    fn has(&self, package: &Package) -> bool {
+        self.0
+            .contains(&(package.name.as_str(), package.version.as_str()))
+    }
 }
 
 /// The checksums of the lock file, by name and version.

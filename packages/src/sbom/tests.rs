@@ -2,6 +2,10 @@ use super::*;
 
 const LOCK: &str = "version = 4\n\n[[package]]\nname = \"linked\"\nversion = \"1.2.3\"\nsource = \"registry\"\nchecksum = \"ab12\"\n";
 
+/// `optional` is in the lock file for the sake of a feature that nobody asks for.
+const BUILT: &str =
+    "daemon v0.1.0 (/checkout/daemon)\nours v0.1.0 (/checkout/ours)\nlinked v1.2.3\nlinked v1.2.3 (*)\n";
+
 fn document(program: &str) -> anyhow::Result<Value> {
     let package = |name: &str, version: &str, source: Option<&str>, bin: &str| {
         json!({
@@ -15,19 +19,27 @@ fn document(program: &str) -> anyhow::Result<Value> {
             package("daemon", "0.1.0", None, "muster-daemon"),
             package("ours", "0.1.0", None, "x"),
             package("linked", "1.2.3", Some("registry"), "x"),
+            package("optional", "1.0.0", Some("registry"), "x"),
             package("builder", "9.0.0", Some("registry"), "x"),
             package("tester", "9.0.0", Some("registry"), "x"),
         ],
         "resolve": {"nodes": [
             {"id": "daemon", "deps": [on("ours", None), on("tester", Some("dev"))]},
             {"id": "ours", "deps": [on("linked", None), on("builder", Some("build"))]},
-            {"id": "linked", "deps": []},
+            {"id": "linked", "deps": [on("optional", None)]},
+            {"id": "optional", "deps": []},
             {"id": "builder", "deps": []},
             {"id": "tester", "deps": []},
         ]},
     });
     let mut written = Vec::new();
-    write(program, metadata.to_string().as_bytes(), LOCK, &mut written)?;
+    write(
+        program,
+        metadata.to_string().as_bytes(),
+        LOCK,
+        BUILT,
+        &mut written,
+    )?;
     Ok(serde_json::from_slice(&written)?)
 }
 
@@ -42,6 +54,7 @@ fn everything_that_is_linked_is_named_and_nothing_else() {
         .collect();
     assert_eq!(names, ["linked", "ours"]);
     assert_eq!(document["metadata"]["component"]["name"], "daemon");
+    assert_eq!(document["dependencies"].as_array().unwrap().len(), 3);
 }
 
 #[test]

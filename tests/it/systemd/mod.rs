@@ -2,6 +2,7 @@
 //!
 //! Each story boots a machine of its own. What calls the Workload API there is go-spiffe, unchanged.
 
+mod backup;
 mod boots;
 mod contents;
 mod first_hour;
