@@ -37,7 +37,7 @@ pub(crate) fn judge(book: &mut Book) {
             refused_with(
                 &ask(&cluster, "FetchX509SVID", &[HEADER]).await,
                 Code::PermissionDenied,
-            )
+            );
         });
     });
     cluster.register("/endpoint", &[&ourselves()]);
@@ -45,16 +45,12 @@ pub(crate) fn judge(book: &mut Book) {
     // A connection of our own, in plain text, with the header and nothing else: served by what this process is.
     for id in ["WE-05", "WE-08", "WE-09"] {
         book.case(id, || {
-            cluster.block_on(async { ask(&cluster, "FetchX509SVID", &[HEADER]).await.unwrap() })
+            cluster.block_on(async { ask(&cluster, "FetchX509SVID", &[HEADER]).await.unwrap() });
         });
     }
     book.case("WE-07", || not_grpc(&cluster));
     book.case("WE-13", || {
-        cluster.block_on(silent::is_told_to_come_back(&cluster))
-    });
-    book.case("WE-16", || {
-        let answer = cluster.block_on(ask(&cluster, "FetchJWTSVID", &[HEADER]));
-        refused_with(&answer, Code::InvalidArgument);
+        cluster.block_on(silent::is_told_to_come_back(&cluster));
     });
     book.case("WE-17", || {
         let services = cluster.block_on(contract::services(&cluster));
@@ -68,7 +64,7 @@ pub(crate) fn judge(book: &mut Book) {
         );
     });
     book.case("WE-18", || {
-        contract::is_the_published_one(&cluster.block_on(contract::descriptor(&cluster)))
+        contract::is_the_published_one(&cluster.block_on(contract::descriptor(&cluster)));
     });
     addresses(book, &cluster);
     book.case("WE-10", || never_reached(&mut cluster));

@@ -105,6 +105,21 @@ fn a_case_that_fails_turns_the_page_red() {
 }
 
 #[test]
+fn every_policy_that_is_offered_is_among_the_decisions() {
+    let page = fs::read_to_string(muster_tests::root().join("docs/conformance.md")).unwrap();
+    let decisions = page::decisions(&page);
+    let parts = parts();
+    let offered = parts
+        .iter()
+        .filter(|part| part.cases.iter().any(|case| case.not_offered.is_none()));
+    let policies = offered
+        .flat_map(|part| &part.cases)
+        .filter(|case| case.level == book::Level::Policy);
+    let silent: Vec<_> = policies.filter(|case| !decisions.contains(&case.id)).collect();
+    assert!(silent.is_empty(), "{silent:#?}");
+}
+
+#[test]
 fn every_case_has_one_id_and_says_what_is_decided() {
     let parts = parts();
     let mut ids = std::collections::BTreeSet::new();

@@ -18,6 +18,11 @@ pub(crate) fn page(present: &str, parts: &[Part], book: &Book) -> String {
     page
 }
 
+/// What is decided where a standard leaves something open: the part that people write.
+pub(crate) fn decisions(page: &str) -> &str {
+    page.split(MARK).next().unwrap_or_default()
+}
+
 /// The cases that failed, with why.
 pub(crate) fn failures(parts: &[Part], book: &Book) -> Vec<String> {
     let cases = parts.iter().flat_map(|part| &part.cases);

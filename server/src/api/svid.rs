@@ -39,12 +39,17 @@ impl SvidService {
     async fn mint_x509(&self, request: &MintX509svidRequest) -> Result<X509Svid, Refusal> {
         let (ca, trust_domain) = (self.context.ca.clone(), self.context.trust_domain.clone());
         let (csr, lifetime) = (request.csr.clone(), lifetime(request.ttl)?);
+        let wildcards = self.context.wildcards;
         if csr.is_empty() {
             return Err(Refusal::invalid("csr: is missing"));
         }
         let job = move || {
             let csr = Csr::parse(&csr).map_err(|error| Refusal::invalid(format!("csr: {error}")))?;
-            Ok(ca.x509_job(minted(&trust_domain, &csr, lifetime)?)?()?)
+            let request = minted(&trust_domain, &csr, lifetime)?;
+            wildcards
+                .check(&request.dns_names)
+                .map_err(|error| Refusal::invalid(format!("csr: DNS name: {error}")))?;
+            Ok(ca.x509_job(request)?()?)
         };
         self.context.ca.pool().run(job).await?
     }

@@ -20,7 +20,7 @@ mod sign;
 
 pub use keeper::{Keeper, KeeperError, Terms};
 pub(crate) use own_bundle::change_own_bundle;
-pub use policy::{Holder, Lifetimes, OverCap, OverCapError};
+pub use policy::{Holder, Lifetimes, OverCap, OverCapError, WildcardError, Wildcards};
 pub use record::{AuthorityRecord, Kind, RecordError};
 pub use server_svid::{ServerSvid, ServerSvidError};
 pub use sign::{Ca, JwtRequest, SignError, X509Request};

@@ -1,6 +1,6 @@
-//! How long what we sign may live.
+//! How long what we sign may live, and which names it may have.
 
-use muster_identity::Lifetime;
+use muster_identity::{DnsName, Lifetime};
 
 /// What happens to a request for more than the cap.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -9,6 +9,31 @@ pub enum OverCap {
     Cut,
     /// It is refused.
     Refuse,
+}
+
+/// Whether entries and minted certificates may have DNS names with a wildcard: such a name speaks for hosts that nobody
+/// listed, so it takes an operator who wants it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wildcards {
+    /// As any other name.
+    Allow,
+    /// They are refused.
+    Refuse,
+}
+
+/// A name has a wildcard, and the policy is to refuse.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0} has a wildcard, which this server refuses (ca.wildcards)")]
+pub struct WildcardError(DnsName);
+
+impl Wildcards {
+    /// Refuses the first name that is not allowed.
+    pub fn check<'a>(self, names: impl IntoIterator<Item = &'a DnsName>) -> Result<(), WildcardError> {
+        match names.into_iter().find(|name| name.is_wildcard()) {
+            Some(name) if self == Self::Refuse => Err(WildcardError(name.clone())),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// For whom an X.509-SVID is, as far as its lifetime goes.
@@ -84,6 +109,17 @@ impl Lifetimes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wildcard_takes_an_operator_who_allows_it() {
+        let names: [DnsName; 2] = ["a.example.org", "*.example.org"].map(|name| name.parse().unwrap());
+        assert_eq!(Wildcards::Allow.check(&names), Ok(()));
+        assert_eq!(Wildcards::Refuse.check(&names[..1]), Ok(()));
+        assert_eq!(
+            Wildcards::Refuse.check(&names),
+            Err(WildcardError(names[1].clone()))
+        );
+    }
 
     fn secs(secs: u32) -> Lifetime {
         Lifetime::from_secs(secs).unwrap()

@@ -17,7 +17,7 @@ use muster_runtime::logging::{Format, Level};
 use muster_transport::TlsLimits;
 
 use crate::api::limits::LimitSettings;
-use crate::ca::{Lifetimes, OverCap};
+use crate::ca::{Lifetimes, OverCap, Wildcards};
 
 /// The commented example, with the defaults.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -70,6 +70,8 @@ pub struct CaConfig {
     pub jwt_issuer: Option<String>,
     /// Lifetimes by default and at most.
     pub lifetimes: Lifetimes,
+    /// Whether new entries and minted certificates may have DNS names with a wildcard.
+    pub wildcards: Wildcards,
     /// How often verifiers are asked to fetch the bundle again.
     pub refresh_hint: Duration,
     /// The file with the key that seals the authorities' keys; made at the first start. Without it `keys/sealing.key` in the data folder.
@@ -129,6 +131,7 @@ impl Default for CaConfig {
                 max_jwt_svid: max_jwt,
                 over_cap: OverCap::Cut,
             },
+            wildcards: Wildcards::Refuse,
             refresh_hint: read::REFRESH_HINT,
             sealing_key: None,
         }

@@ -12,7 +12,7 @@ use muster_transport::TlsLimits;
 
 use super::{CaConfig, Config};
 use crate::api::limits::LimitSettings;
-use crate::ca::{Lifetimes, OverCap, life};
+use crate::ca::{Lifetimes, OverCap, Wildcards, life};
 
 /// SPIRE's port, so that its agents find us.
 pub(super) const PORT: u16 = 8081;
@@ -141,6 +141,11 @@ fn ca(table: &mut Table) -> Option<CaConfig> {
         OverCap::Cut,
         &[("cut", OverCap::Cut), ("refuse", OverCap::Refuse)],
     );
+    let wildcards = table.choice(
+        "wildcards",
+        Wildcards::Refuse,
+        &[("refuse", Wildcards::Refuse), ("allow", Wildcards::Allow)],
+    );
     let refresh_hint = table.or("refresh_hint", REFRESH_HINT);
     let sealing_key = table.optional("sealing_key");
     let longest = life::longest_leaf(life.duration());
@@ -187,6 +192,7 @@ fn ca(table: &mut Table) -> Option<CaConfig> {
             max_jwt_svid,
             over_cap,
         },
+        wildcards,
         refresh_hint,
         sealing_key,
     })

@@ -121,6 +121,10 @@ pub(super) async fn delete(context: &Context, caller: &Caller, ids: &[String]) -
 fn checked(context: &Context, view: &View, mut spec: EntrySpec) -> Result<EntrySpec, Refusal> {
     spec.check(&context.trust_domain)
         .map_err(|error| Refusal::invalid(error.to_string()))?;
+    context
+        .wildcards
+        .check(spec.dns_names.iter())
+        .map_err(|error| Refusal::invalid(format!("dns_names: {error}")))?;
     for other in spec.federates_with.iter() {
         if view.document(Tree::Bundles, other.as_str().as_bytes()).is_none() {
             return Err(Refusal::invalid(format!(
