@@ -27,6 +27,7 @@ static COUNTERS: Mutex<Vec<Counters>> = Mutex::new(Vec::new());
 /// # Safety
 /// `start` and `stop` bound memory that lives as long as the process and may be written to, as LLVM's SanitizerCoverage promises.
 #[unsafe(no_mangle)]
+#[expect(unreachable_pub, reason = "the linker reaches it")]
 pub unsafe extern "C" fn __sanitizer_cov_8bit_counters_init(start: *mut u8, stop: *mut u8) {
     let length = (stop as usize).saturating_sub(start as usize);
     let mut held = COUNTERS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! `fuzz [--seconds N] [--keep] [TARGET]...`: tries each target for N seconds (60 without it). `--keep` adds what reaches new
+//! `fuzz [SECONDS] [--keep] [TARGET]...`: tries each target for so many seconds (60 without it). `--keep` adds what reaches new
 //! code to `fuzz/corpus`. An input that is not survived is written beside, and the program ends with 1.
 
 use std::{path::Path, process::ExitCode, time::Duration};
@@ -7,14 +7,10 @@ use muster_fuzz::{Session, TARGETS, is_instrumented};
 
 fn main() -> ExitCode {
     let (mut seconds, mut keep, mut names) = (60, false, Vec::new());
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
+    for arg in std::env::args().skip(1) {
         match arg.as_str() {
             "--keep" => keep = true,
-            "--seconds" => match args.next().and_then(|text| text.parse().ok()) {
-                Some(number) => seconds = number,
-                None => return usage("--seconds needs a number"),
-            },
+            number if let Ok(number) = number.parse() => seconds = number,
             name if TARGETS.iter().any(|target| target.name == name) => names.push(name.to_owned()),
             other => return usage(&format!("no target is named {other}")),
         }
@@ -60,7 +56,7 @@ fn main() -> ExitCode {
 fn usage(what: &str) -> ExitCode {
     let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
     eprintln!(
-        "{what}\nusage: fuzz [--seconds N] [--keep] [TARGET]...; targets: {}",
+        "{what}\nusage: fuzz [SECONDS] [--keep] [TARGET]...; targets: {}",
         names.join(" ")
     );
     ExitCode::from(2)

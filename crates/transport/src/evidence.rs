@@ -280,6 +280,11 @@ fn ids_and_cgroup(kernel: &dyn Kernel, process: &Process) -> io::Result<PidfdInf
     }
 }
 
+/// For fuzz targets: one text as `stat` and as `status`.
+pub(crate) fn proc_texts(text: &[u8]) -> (Option<u64>, Option<[u32; 3]>) {
+    (start_time(text).ok(), status_ids(text, b"Uid:").ok())
+}
+
 /// Field 22 of `stat`. The second field is the program's name in brackets, of which it may hold some itself.
 fn start_time(stat: &[u8]) -> io::Result<u64> {
     let close = stat

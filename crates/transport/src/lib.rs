@@ -50,4 +50,9 @@ pub use uds::{UdsConn, UdsDoor, UdsLimits};
 #[doc(hidden)]
 pub mod fuzzing {
     pub use crate::http2::{FrameError, Inbound};
+
+    /// Reads one text as `/proc/PID/stat` (the start time) and as `/proc/PID/status` (the user ids).
+    pub fn proc_texts(text: &[u8]) -> (Option<u64>, Option<[u32; 3]>) {
+        crate::evidence::proc_texts(text)
+    }
 }

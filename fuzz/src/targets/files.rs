@@ -51,14 +51,12 @@ pub(super) const JOURNAL: Target = Target {
         fs::write(folder.path().join(&SOUND.name), input).expect("a file in memory");
         if let Ok(scan) = scan(folder.path(), 1) {
             let damaged = matches!(scan.end, End::Damaged(_));
-            let mut next = 1;
-            for record in scan.records {
+            for (next, record) in (1..).zip(scan.records) {
                 let Ok(record) = record else {
                     assert!(damaged, "a record is lost and nobody said so");
                     break;
                 };
                 assert_eq!(record.position, next, "positions have no gaps");
-                next += 1;
             }
         }
         // Opening cuts a torn end off and goes on, or says why not.
@@ -105,7 +103,7 @@ static SOUND: LazyLock<Sound> = LazyLock::new(|| {
 });
 
 /// In memory where there is such a folder: a disk's promises are tried elsewhere.
-fn folder() -> TempDir {
+pub(super) fn folder() -> TempDir {
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() {
         tempfile::tempdir_in(memory)

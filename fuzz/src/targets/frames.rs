@@ -1,32 +1,41 @@
-use muster_transport::fuzzing::Inbound;
+use muster_transport::fuzzing::{FrameError, Inbound};
 
 use crate::Target;
 
 /// The answer that a proof of presence waits for.
 const EXPECTED: [u8; 8] = *b"presence";
+const PING: u8 = 6;
+const IGNORED: u8 = 0xf7;
 
 /// What a client sends is judged and repaired the same way however the kernel splits it.
 pub(super) const HTTP2: Target = Target {
     name: "http2",
     run: |input| {
         let mut whole = input.to_vec();
-        let verdict = Inbound::default()
-            .feed(&mut whole, Some(EXPECTED))
-            .map_err(|error| error.to_string());
+        let verdict = Inbound::default().feed(&mut whole, Some(EXPECTED));
         let step = 1 + usize::from(input.len().to_le_bytes()[0] % 7);
         let (mut pieces, mut split, mut answered) = (input.to_vec(), Inbound::default(), Ok(false));
         for piece in pieces.chunks_mut(step) {
             match split.feed(piece, Some(EXPECTED)) {
                 Ok(now) => answered = answered.map(|before: bool| before | now),
                 Err(error) => {
-                    answered = Err(error.to_string());
+                    answered = Err(error);
                     break;
                 }
             }
         }
+        // How many frames are a flood is a matter of time.
+        if [verdict, answered].contains(&Err(FrameError::Flood)) {
+            return;
+        }
         assert_eq!(verdict, answered, "it matters how the bytes are split");
+        // One difference is meant: an answered PING that came in one piece is made a frame that nobody looks at.
+        let same = |(whole, split): (&u8, &u8)| whole == split || (*whole, *split) == (IGNORED, PING);
         if verdict.is_ok() {
-            assert!(whole == pieces, "it matters how the bytes are split");
+            assert!(
+                whole.iter().zip(&pieces).all(same),
+                "it matters how the bytes are split"
+            );
         }
     },
     seeds: || {

@@ -84,11 +84,11 @@ pub(super) const NODES: Target = Target {
         if let Ok(wire) = muster_proto::node::NodeEntry::decode(input) {
             let _ = convert::NodeEntry::try_from(&wire);
         }
-        if let Ok(wire) = muster_proto::node::Position::decode(input) {
-            if let Ok(position) = convert::position("position", Some(&wire)) {
-                let again = convert::position("position", Some(&convert::position_to_wire(&position)));
-                assert_eq!(again.expect("what we write we read"), position);
-            }
+        if let Ok(wire) = muster_proto::node::Position::decode(input)
+            && let Ok(position) = convert::position("position", Some(&wire))
+        {
+            let again = convert::position("position", Some(&convert::position_to_wire(&position)));
+            assert_eq!(again.expect("what we write we read"), position);
         }
         if let Ok(wire) = muster_proto::node::EntryVersion::decode(input) {
             let _ = convert::entry_version(&wire);

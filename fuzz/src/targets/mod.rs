@@ -4,6 +4,8 @@ mod files;
 mod frames;
 mod messages;
 mod names;
+mod processes;
+mod store;
 mod tokens;
 
 use crate::Target;
@@ -27,4 +29,6 @@ pub const TARGETS: &[Target] = &[
     files::AGENT_CONFIGURATION,
     files::SERVER_CONFIGURATION,
     files::JOURNAL,
+    processes::PROC,
+    store::STORE,
 ];

@@ -88,6 +88,11 @@ impl WorkloadAttestor for Cgroup {
     }
 }
 
+/// For fuzz targets.
+pub(crate) fn read_text(text: &[u8]) {
+    let _ = candidates(text);
+}
+
 type Candidates = Vec<(String, Container)>;
 
 /// The containers that the lines of `/proc/PID/cgroup` speak of: those of the unified hierarchy, and those of the others.

@@ -16,4 +16,15 @@ mod mountinfo;
 mod unix;
 
 pub use cgroup::Cgroup;
+/// The parts that read what a process can shape, for fuzz targets; nothing of it is promised.
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Reads one text as each file below `/proc/PID` that facts are taken from.
+    pub fn proc_texts(text: &[u8]) {
+        crate::cgroup::read_text(text);
+        crate::unix::read_status(text);
+        let _ = crate::mountinfo::kind_of(text, u64::MAX);
+    }
+}
+
 pub use unix::{HashSettings, StartError, Unix, UnixSettings};

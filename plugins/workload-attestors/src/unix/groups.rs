@@ -33,7 +33,7 @@ pub(super) fn supplementary(caller: &Caller, found: &mut Findings) -> Result<Vec
     Ok(groups)
 }
 
-fn listed(status: &[u8]) -> Option<Vec<u32>> {
+pub(super) fn listed(status: &[u8]) -> Option<Vec<u32>> {
     // The process chooses its name, which stands in the first line; a newline in it is escaped by the kernel.
     let line = status
         .split(|byte| *byte == b'\n')
