@@ -14,7 +14,7 @@ use std::{
 use tempfile::TempDir;
 
 pub use self::{network::Network, packages::Packages};
-use crate::{PATIENCE, Process, need, need_programs, need_root, until};
+use crate::{PATIENCE, Process, need, need_programs, need_root, root, until};
 
 /// What commands in a machine find in their environment: what a login there would give them, and nothing of ours.
 const ENVIRONMENT: [&str; 3] = [
@@ -218,10 +218,9 @@ fn leader(socket: &UnixDatagram) -> i32 {
 
 /// Where `tests/run` keeps it.
 fn image() -> PathBuf {
-    let of = |variable, below: &str| std::env::var_os(variable).map(|folder| Path::new(&folder).join(below));
-    of("MUSTER_CACHE", "")
-        .or_else(|| of("XDG_CACHE_HOME", "muster"))
-        .or_else(|| of("HOME", ".cache/muster"))
-        .unwrap_or_default()
-        .join("machines/bookworm")
+    let said = Command::new(root().join("tests/cache"))
+        .output()
+        .expect("a script of ours");
+    let folder = String::from_utf8(said.stdout).expect("a path");
+    Path::new(folder.trim()).join("machines/bookworm")
 }
