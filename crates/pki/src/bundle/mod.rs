@@ -16,6 +16,7 @@ mod map;
 mod print;
 mod sequence;
 mod set;
+mod standing;
 
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub use file::BundleFileError;
 pub use map::{BundleMap, BundleMapError};
 pub use sequence::Succession;
 pub use set::{BundleSet, OwnTrustDomain};
+pub use standing::AuthorityStanding;
 
 use crate::{
     jwt::{JwtAuthority, JwtBundleSource, KeyId},

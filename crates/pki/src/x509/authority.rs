@@ -124,11 +124,17 @@ pub struct AuthorityId(String);
 impl AuthorityId {
     /// An authority without the extension is known by what ours would be.
     pub(super) fn of(certificate: &Certificate) -> Self {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self(match certificate.subject_key_id() {
-            Some(id) if !id.is_empty() => hex(id),
-            _ => hex(&certificate.public_key().key_identifier()),
-        })
+        let given = certificate.subject_key_id().and_then(Self::of_key_id);
+        given.unwrap_or_else(|| Self::hex(&certificate.public_key().key_identifier()))
+    }
+
+    /// As a certificate below names it; an empty name is none.
+    pub(super) fn of_key_id(id: &[u8]) -> Option<Self> {
+        (!id.is_empty()).then(|| Self::hex(id))
+    }
+
+    fn hex(bytes: &[u8]) -> Self {
+        Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// The hexadecimal text.

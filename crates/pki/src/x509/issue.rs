@@ -18,6 +18,7 @@ use super::certificate::Certificate;
 use super::name::{Name, NameAttribute, NameError};
 use super::serial::{NoRandomness, Serial};
 use super::svid::{ParseSvidError, X509Svid};
+use super::validity::Validity;
 use super::verify::ChainError;
 use crate::key::{KeyKind, PublicKey};
 use crate::signer::{SignatureScheme, Signer, SignerError};
@@ -195,14 +196,14 @@ pub fn issue_x509_svid(issuer: &IssuingAuthority, profile: &X509SvidProfile) -> 
         return Err(IssueError::AuthorityNotValid);
     }
     let serial = Serial::random()?;
-    let not_before = profile
-        .now
-        .saturating_sub(BACKDATE)
-        .max(issuer_validity.not_before);
-    let not_after = profile
-        .now
-        .saturating_add(profile.lifetime.duration())
-        .min(issuer.chain_ends);
+    let chain = Validity {
+        not_before: issuer_validity.not_before,
+        not_after: issuer.chain_ends,
+    };
+    let Validity {
+        not_before,
+        not_after,
+    } = leaf_validity(chain, profile.now, profile.lifetime);
     let subject = match &profile.subject {
         Subject::Named(name) => name.clone(),
         Subject::Usual => usual_subject(&profile.dns_names),
@@ -263,6 +264,15 @@ pub fn issue_x509_svid(issuer: &IssuingAuthority, profile: &X509SvidProfile) -> 
             .map_err(|_| IssueError::SignatureOfSigner)?;
     }
     Ok(svid)
+}
+
+/// From when to when an X.509-SVID counts that is issued now: as long as it was asked for, and never longer than the chain above it does.
+#[must_use]
+pub fn leaf_validity(chain: Validity, now: UnixTime, lifetime: Lifetime) -> Validity {
+    Validity {
+        not_before: now.saturating_sub(BACKDATE).max(chain.not_before),
+        not_after: now.saturating_add(lifetime.duration()).min(chain.not_after),
+    }
 }
 
 /// What all our certificates have in common.

@@ -34,7 +34,7 @@ pub use certificate::{Certificate, CertificateError, MAX_CERTIFICATE};
 pub use csr::{Csr, CsrError, MAX_CSR, create_csr, create_named_csr};
 pub use issue::{
     BACKDATE, IssueError, IssuingAuthority, RootProfile, Subject, X509SvidProfile, ca_subject, issue_root,
-    issue_x509_svid,
+    issue_x509_svid, leaf_validity,
 };
 pub use leaf::LeafError;
 pub use name::{Name, NameAttribute, NameError};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use muster_identity::{SpiffeId, UnixTime};
 use rustls_pki_types::CertificateDer;
 
+use super::authority::AuthorityId;
 use super::certificate::Certificate;
 use super::leaf::{self, LeafError};
 use super::serial::Serial;
@@ -78,6 +79,17 @@ impl X509Svid {
             .iter()
             .flat_map(|certificate| certificate.iter().copied())
             .collect()
+    }
+
+    /// The authority above the chain, by the name that its last certificate has for it. Nothing is verified: it tells one's own SVIDs apart, not strangers'.
+    #[must_use]
+    pub fn authority_id(&self) -> Option<AuthorityId> {
+        let above =
+            |certificate: &Certificate| certificate.authority_key_id().and_then(AuthorityId::of_key_id);
+        match self.chain.last() {
+            Some(last) if self.chain.len() > 1 => above(&Certificate::parse(last).ok()?),
+            _ => above(&self.leaf),
+        }
     }
 
     /// The leaf, taken apart.
