@@ -45,7 +45,7 @@ pub use passed::{PassedError, PassedSockets};
 pub use presence::{PROOF_TIMEOUT, Presence};
 pub use process::Process;
 pub use refusal::{Changed, Refusal};
-pub use tls::{ServerConfigSource, TlsConn, TlsDoor, TlsLimits, TlsPeer};
+pub use tls::{Lost, ServerConfigSource, TlsConn, TlsDoor, TlsLimits, TlsPeer, Trust};
 pub use uds::{UdsConn, UdsDoor, UdsLimits};
 
 /// The parts that read hostile bytes, for fuzz targets; nothing of it is promised.

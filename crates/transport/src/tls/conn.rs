@@ -5,6 +5,7 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -21,6 +22,7 @@ use super::{
     admission::{Full, Ticket},
     limits::TlsLimits,
     peer::TlsPeer,
+    trust::{Lost, Trust},
 };
 use crate::{
     cut::{Cut, Cutter},
@@ -41,6 +43,8 @@ pub struct TlsConn {
     /// Until it may not be used any more.
     end: Option<Pin<Box<Sleep>>>,
     cut: Cut,
+    /// Until what it was let in by is taken back.
+    lost: Option<Lost>,
     _ticket: Ticket,
 }
 
@@ -53,6 +57,7 @@ impl TlsConn {
         address: SocketAddr,
         limits: &TlsLimits,
         door: &Cutter,
+        trust: Option<Arc<dyn Trust>>,
         ticket: Ticket,
     ) -> Result<Self, Full> {
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
@@ -64,6 +69,9 @@ impl TlsConn {
         } else {
             peer.valid_for().map(|valid| valid + LAST_SECOND)
         };
+        let lost = trust
+            .filter(|_| !certificates.is_empty())
+            .map(|trust| trust.lost(Arc::clone(&peer.certificates)));
         Ok(Self {
             peer,
             stream,
@@ -73,6 +81,7 @@ impl TlsConn {
             preface: Some(Box::pin(sleep(limits.preface))),
             end: life.map(|life| Box::pin(sleep(life))),
             cut,
+            lost,
             _ticket: ticket,
         })
     }
@@ -83,6 +92,17 @@ impl TlsConn {
             return Poll::Ready(io::Error::new(
                 io::ErrorKind::ConnectionAborted,
                 "the connection was ended from our side",
+            ));
+        }
+        if let Some(lost) = &mut self.lost
+            && lost.as_mut().poll(cx).is_ready()
+        {
+            tracing::info!(peer = %self.peer.address, "connection ended: its peer's authority is trusted no more");
+            // It answers once; a connection that is polled again after its end gets the same.
+            self.lost = Some(Box::pin(std::future::ready(())));
+            return Poll::Ready(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the peer's authority is trusted no more",
             ));
         }
         if passed(&mut self.preface, cx) {

@@ -22,6 +22,7 @@ use super::{
     admission::{Admission, Full, Ticket},
     conn::TlsConn,
     limits::TlsLimits,
+    trust::Trust,
 };
 use crate::{cut::Cutter, http2::h2_limits};
 
@@ -52,6 +53,7 @@ pub struct TlsDoor {
     handshakes: JoinSet<Option<TlsConn>>,
     pause: Option<Pin<Box<Sleep>>>,
     cutter: Cutter,
+    trust: Option<Arc<dyn Trust>>,
 }
 
 impl TlsDoor {
@@ -71,7 +73,15 @@ impl TlsDoor {
             handshakes: JoinSet::new(),
             pause: None,
             cutter: Cutter::default(),
+            trust: None,
         })
+    }
+
+    /// Ends connections, present and future, whose peer `trust` has lost.
+    #[must_use]
+    pub fn trusting(mut self, trust: Arc<dyn Trust>) -> Self {
+        self.trust = Some(trust);
+        self
     }
 
     /// Where the door is, with its real port.
@@ -123,6 +133,7 @@ impl TlsDoor {
             Arc::clone(&self.configs),
             self.limits,
             self.cutter.clone(),
+            self.trust.clone(),
             ticket,
         );
         self.handshakes.spawn(handshake);
@@ -135,6 +146,7 @@ async fn handshake(
     configs: Arc<dyn ServerConfigSource>,
     limits: TlsLimits,
     cutter: Cutter,
+    trust: Option<Arc<dyn Trust>>,
     ticket: Ticket,
 ) -> Option<TlsConn> {
     let shaken = timeout(limits.handshake, async {
@@ -145,7 +157,7 @@ async fn handshake(
     })
     .await;
     match shaken {
-        Ok(Ok(stream)) => TlsConn::new(stream, address, &limits, &cutter, ticket)
+        Ok(Ok(stream)) => TlsConn::new(stream, address, &limits, &cutter, trust, ticket)
             .inspect_err(|full| turned_away(address, *full))
             .ok(),
         Ok(Err(error)) => {

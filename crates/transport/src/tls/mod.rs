@@ -5,8 +5,10 @@ mod conn;
 mod door;
 mod limits;
 mod peer;
+mod trust;
 
 pub use conn::TlsConn;
 pub use door::{ServerConfigSource, TlsDoor};
 pub use limits::TlsLimits;
 pub use peer::TlsPeer;
+pub use trust::{Lost, Trust};
