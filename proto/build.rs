@@ -76,6 +76,11 @@ const DOORS: &[Door] = &[
         feature: Some("DELIVERY"),
         files: &["muster/entry/v1/delivery.proto"],
     },
+    Door {
+        name: "authority",
+        feature: Some("AUTHORITY"),
+        files: &["muster/authority/v1/rotation.proto"],
+    },
 ];
 
 /// Messages that carry a key, a token or a password: their `Debug` is written by hand, in `redact.rs`.

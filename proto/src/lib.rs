@@ -2,7 +2,7 @@
 //!
 //! `contracts/*.proto` are ours to read; their packages, names and numbers are the published ones of
 //! the SPIFFE Workload API ([`workload`]) and of SPIRE's server and agent ([`spire`]). What those
-//! lack is in services of our own ([`node`], [`delivery`]), never as extra fields in theirs.
+//! lack is in services of our own ([`node`], [`delivery`], [`authority`]), never as extra fields in theirs.
 //!
 //! The generated types say nothing about whether a value makes sense: a `SPIFFEID` on the wire is two
 //! strings. [`convert`] turns them into the types of `muster-identity` and `muster-pki`, which can't
@@ -11,7 +11,7 @@
 //!
 //! Messages that carry secrets have a redacting `Debug`, so that a logged request leaks nothing.
 //!
-//! A cargo feature for each door: `workload`, `spire-server`, `spire-agent`, `node`, `delivery`.
+//! A cargo feature for each door: `workload`, `spire-server`, `spire-agent`, `node`, `delivery`, `authority`.
 //! Begin at [`convert`].
 
 pub mod convert;
@@ -142,4 +142,14 @@ pub mod delivery {
 
     /// The contract itself, for gRPC reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/delivery.bin"));
+}
+
+/// How far a rotation of authorities has come (`muster.authority.v1`).
+#[cfg(feature = "authority")]
+#[allow(missing_docs, clippy::all, reason = "generated")]
+pub mod authority {
+    include!(concat!(env!("OUT_DIR"), "/authority/muster.authority.v1.rs"));
+
+    /// The contract itself, for gRPC reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/authority.bin"));
 }

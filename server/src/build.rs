@@ -28,7 +28,7 @@ use crate::api::limits::Limits;
 use crate::api::meter::{Counts, Meter};
 use crate::api::{Changes, Context};
 use crate::bundles::Bundles;
-use crate::ca::{Ca, Keeper, ServerSvid, Terms};
+use crate::ca::{Authorities, Awaited, Ca, CaMeter, Keeper, ServerSvid, Terms};
 use crate::config::Config;
 use crate::doors::Doors;
 use crate::nodes::Nodes;
@@ -106,7 +106,9 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         pool,
     );
     let connections = Connections::new();
-    let keeper = Keeper {
+    let metrics = Metrics::new("muster_server");
+    let (authorities, commands) = Authorities::new(registry.clone());
+    let mut keeper = Keeper {
         terms: terms(&config),
         ca: ca.clone(),
         keys: state.keys,
@@ -115,6 +117,8 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         connections: connections.clone(),
         audit: state.audit.clone(),
         clock: Arc::clone(&clock),
+        meter: metrics.register(CaMeter::register),
+        awaited: Awaited::default(),
     };
     keeper.start().await?;
 
@@ -129,7 +133,7 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
     );
     let renewal_due = server_svid.renew().await?;
 
-    let doors = Doors::bind(&config, &bundles, resolver).await?;
+    let doors = Doors::bind(&config, &bundles, resolver, &clock).await?;
     let http = match config.http {
         None => None,
         Some(address) => Some(
@@ -138,7 +142,6 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
                 .map_err(|source| BuildError::Http { address, source })?,
         ),
     };
-    let metrics = Metrics::new("muster_server");
     let context = Arc::new(Context {
         meter: metrics.register(Meter::register),
         trust_domain: config.trust_domain.clone(),
@@ -146,6 +149,7 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         nodes: Arc::new(Nodes::new(registry.clone())),
         registry: registry.clone(),
         ca,
+        authorities,
         wildcards: config.ca.wildcards,
         bundles: bundles.clone(),
         audit: state.audit.clone(),
@@ -168,12 +172,12 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
 
     front.spawn(
         "authorities",
-        keeper.run(readiness.condition("authorities"), front_stop.clone()),
+        keeper.run(commands, readiness.condition("authorities"), front_stop.clone()),
     );
     let standing = readiness.condition("certificate");
     front.spawn(
         "certificate",
-        server_svid.run(renewal_due, standing, front_stop.clone()),
+        server_svid.run(renewal_due, bundles.clone(), standing, front_stop.clone()),
     );
     front.spawn("bundles", bundles.follow(registry.clone(), front_stop.clone()));
     let pruning = prune(

@@ -6,15 +6,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use muster_pki::tls::{ClientAuth, PeerIds, SvidResolver, server_config};
+use muster_proto::authority::rotation_server::RotationServer;
 use muster_proto::delivery::delivery_server::DeliveryServer;
 use muster_proto::node::node_server::NodeServer;
 use muster_proto::spire::server::agent::agent_server::AgentServer;
 use muster_proto::spire::server::bundle::bundle_server::BundleServer;
 use muster_proto::spire::server::debug::debug_server::DebugServer;
 use muster_proto::spire::server::entry::entry_server::EntryServer;
+use muster_proto::spire::server::localauthority::local_authority_server::LocalAuthorityServer;
 use muster_proto::spire::server::logger::logger_server::LoggerServer;
 use muster_proto::spire::server::svid::svid_server::SvidServer;
-use muster_runtime::Stop;
+use muster_runtime::{Clock, Stop};
 use muster_transport::{AdminDoor, BindError, Cutter, TlsDoor, h2_limits};
 use rustls::ServerConfig;
 use tonic::service::Routes;
@@ -29,10 +31,12 @@ use crate::api::debug::DebugService;
 use crate::api::delivery::DeliveryService;
 use crate::api::entry::EntryService;
 use crate::api::health::HealthService;
+use crate::api::local_authority::LocalAuthorityService;
 use crate::api::logger::LoggerService;
 use crate::api::node::NodeService;
+use crate::api::rotation::RotationService;
 use crate::api::svid::SvidService;
-use crate::bundles::Bundles;
+use crate::bundles::{Bundles, PeerTrust};
 use crate::config::Config;
 
 /// The largest message that administrators' services read: gRPC's default, which SPIRE's clients count on for their batches.
@@ -43,6 +47,8 @@ const LARGEST_CSRS: usize = 2 << 20;
 const LARGEST_OF_NODE: usize = 1 << 20;
 /// A proof of a node's identity: some certificates or tokens.
 const LARGEST_PROOF: usize = 256 << 10;
+/// The id of an authority.
+const LARGEST_NAME: usize = 16 << 10;
 /// A thousand entry ids.
 const LARGEST_LIST: usize = 256 << 10;
 
@@ -79,11 +85,14 @@ impl Doors {
         config: &Config,
         bundles: &Bundles,
         svid: SvidResolver,
+        clock: &Arc<dyn Clock>,
     ) -> Result<Self, DoorError> {
         let tls: Arc<ServerConfig> = server_config(bundles.cell(), PeerIds::Any, ClientAuth::Optional, svid)?;
         let address = config.listen;
         let tcp = TlsDoor::bind(address, Arc::new(move || Arc::clone(&tls)), config.connections).await;
         let tcp = tcp.map_err(|source| DoorError::Tcp { address, source })?;
+        let trust = PeerTrust::new(bundles.clone(), Arc::clone(clock));
+        let tcp = tcp.trusting(Arc::new(trust));
         let admin = AdminDoor::bind(&config.admin_socket, config.admin_socket_mode)?;
         Ok(Self { admin, tcp })
     }
@@ -122,12 +131,16 @@ fn remote(context: &Arc<Context>) -> Routes {
     let svids = SvidServer::new(SvidService::new(context()));
     let delivery = DeliveryServer::new(DeliveryService::new(context()));
     let nodes = NodeServer::new(NodeService::new(context()));
+    let rotation = RotationServer::new(RotationService::new(context()));
+    let authorities = LocalAuthorityServer::new(LocalAuthorityService::new(context()));
     Routes::new(agents.max_decoding_message_size(LARGEST_PROOF))
         .add_service(bundles.max_decoding_message_size(LARGEST_BATCH))
         .add_service(entries.max_decoding_message_size(LARGEST_BATCH))
         .add_service(svids.max_decoding_message_size(LARGEST_CSRS))
         .add_service(delivery.max_decoding_message_size(LARGEST_LIST))
         .add_service(nodes.max_decoding_message_size(LARGEST_OF_NODE))
+        .add_service(authorities.max_decoding_message_size(LARGEST_NAME))
+        .add_service(rotation.max_decoding_message_size(LARGEST_NAME))
 }
 
 /// What the admin socket serves: the same, and what only local administrators may see.

@@ -19,7 +19,7 @@ use tracing::warn;
 use super::pin::{Pin, PinError, unverified};
 use super::{AttestError, Membership, attest};
 use crate::keep::{Folder, NodeState, NodeStore, NodeStoreError, OpenFolderError, server_id};
-use crate::sync::{ConnectError, Dial};
+use crate::sync::{ConnectError, Dial, ServerCertificate};
 
 /// How long the server may take to say what its authorities are.
 const BUNDLE_WITHIN: Duration = Duration::from_secs(15);
@@ -198,6 +198,7 @@ async fn reach(request: &JoinRequest) -> Result<(Channel, Bundle), JoinError> {
     let nobody = Dial {
         server: request.server.clone(),
         tls: unverified()?,
+        shown: ServerCertificate::default(),
     };
     // Of this answer nothing is believed but the name, until a server with this name has shown a certificate under a pinned authority.
     let claimed = bundle_of(nobody.connect().await?).await?;
@@ -218,6 +219,7 @@ async fn reach(request: &JoinRequest) -> Result<(Channel, Bundle), JoinError> {
     let known = Dial {
         server: request.server.clone(),
         tls: client_config(bundles, id, None)?,
+        shown: ServerCertificate::default(),
     };
     let channel = known.connect().await?;
     let bundle = bundle_of(channel.clone()).await?;

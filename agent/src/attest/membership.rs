@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use muster_identity::UnixTime;
-use muster_pki::bundle::{Bundle, BundleSet};
+use muster_pki::bundle::{AuthorityStanding, Bundle, BundleSet};
 use muster_pki::tls::{PeerIds, SharedBundles, SvidResolver, client_config};
-use muster_pki::x509::X509Svid;
+use muster_pki::x509::{AuthorityId, X509Svid};
 use muster_pki::{KeyAlgorithm, LocalKey};
 use tracing::{info, warn};
 
 use super::AttestError;
 use crate::keep::{NodeIdentity, NodeState, NodeStore, NodeStoreError};
-use crate::sync::Dial;
+use crate::sync::{Dial, ServerCertificate};
 
 /// The node's key, certificate and trust bundle: each change is on disk before it is in use.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub struct Membership {
     shown: SvidResolver,
     bundles: SharedBundles<BundleSet>,
     svid: Arc<ArcSwapOption<X509Svid>>,
+    server: ServerCertificate,
 }
 
 impl Membership {
@@ -34,6 +35,7 @@ impl Membership {
             shown: SvidResolver::new(),
             bundles,
             svid: Arc::default(),
+            server: ServerCertificate::default(),
         };
         membership.show()?;
         Ok(membership)
@@ -47,6 +49,24 @@ impl Membership {
     /// The node's certificate, as it will be whenever it is looked at.
     pub fn svid(&self) -> Arc<ArcSwapOption<X509Svid>> {
         Arc::clone(&self.svid)
+    }
+
+    /// How the bundle stands to the authority above the node's certificate.
+    pub fn own_authority(&self) -> AuthorityStanding {
+        let own = self.state.identity.as_ref().map(|own| own.svid.authority_id());
+        self.standing(own.flatten())
+    }
+
+    /// How the bundle stands to the authority above the certificate that the server showed last.
+    pub fn servers_authority(&self) -> AuthorityStanding {
+        self.standing(self.server.authority_id())
+    }
+
+    /// What can't be named is left to its own end.
+    fn standing(&self, authority: Option<AuthorityId>) -> AuthorityStanding {
+        authority.map_or(AuthorityStanding::Trusted, |id| {
+            self.state.bundle.x509_standing(&id)
+        })
     }
 
     /// Another address of the same server.
@@ -156,6 +176,7 @@ impl Membership {
         Ok(Dial {
             server: self.state.server.clone(),
             tls,
+            shown: self.server.clone(),
         })
     }
 }

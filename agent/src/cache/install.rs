@@ -60,7 +60,7 @@ impl Cache {
         removed: &[TrustDomain],
         now: UnixTime,
     ) {
-        let mut changed = BTreeSet::new();
+        let (mut changed, before) = (BTreeSet::new(), Arc::clone(self.bundles.own()));
         for bundle in bundles {
             let name = bundle.trust_domain().clone();
             if self.bundles.put(&Arc::new(bundle), Some(store)) {
@@ -68,6 +68,9 @@ impl Cache {
             }
         }
         self.bundles.came_from(store);
+        if !Arc::ptr_eq(&before, self.bundles.own()) {
+            self.follow_authorities(&before, now);
+        }
         changed.extend(removed.iter().filter(|name| self.bundles.remove(name)).cloned());
         if !changed.is_empty() {
             self.changes += 1;

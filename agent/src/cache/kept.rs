@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use muster_identity::{EntryId, Position, UnixTime};
-use muster_pki::bundle::Bundle;
+use muster_pki::bundle::{AuthorityStanding, Bundle};
 use muster_proto::convert::NodeEntry;
 
+use super::chains::authority_above;
 use super::machine::Cache;
 use super::signing::validity;
 use super::view::HeldX509;
@@ -24,7 +25,7 @@ pub struct Kept {
 }
 
 impl Cache {
-    /// Takes up what was held before a restart. SVIDs that ended or whose entry has another name by now are left out.
+    /// Takes up what was held before a restart. SVIDs that ended, whose entry has another name by now or whose authority is in the bundle no more are left out.
     pub fn restore(&mut self, kept: Kept, now: UnixTime) {
         for bundle in kept.federated {
             self.bundles.put(&bundle, None);
@@ -39,15 +40,24 @@ impl Cache {
                 .entries
                 .get(&entry_id)
                 .filter(|entry| entry.spiffe_id == svid.id && svid.expires > now);
+            let above = authority_above(&svid);
+            let own = self.bundles.own();
+            // The bundle is written before the SVIDs are: a crash between the two must not bring a revoked authority's back (I4).
+            let current = current.filter(|_| {
+                above
+                    .as_ref()
+                    .is_none_or(|above| own.x509_standing(above) != AuthorityStanding::Absent)
+            });
             if let Some(version) = current.map(|entry| entry.x509_version) {
                 self.attention.was_held(&entry_id);
-                self.hold(&entry_id, &svid);
+                self.hold(&entry_id, &svid, above);
                 self.renewals.held(entry_id.clone(), validity(&svid), now);
                 if svid.version < version {
                     self.renewals.want(entry_id, now);
                 }
             }
         }
+        self.make_tainted_again(now);
         self.settle(now);
     }
 

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::attention::{Attention, Change};
 use super::bundles::Bundles;
+use super::chains::{Chains, OutdatedTotals};
 use super::entries::Entries;
 use super::groups::{GroupId, Groups};
 use super::tokens::Tokens;
@@ -36,6 +37,8 @@ pub struct Cache {
     pub(super) groups: Groups,
     pub(super) attention: Attention,
     pub(super) svids: BTreeMap<EntryId, Arc<HeldX509>>,
+    pub(super) chains: Chains,
+    pub(super) outdated_totals: OutdatedTotals,
     /// By their ends, to notice them.
     pub(super) ends: BTreeSet<(UnixTime, EntryId)>,
     /// Entries without an SVID for which signing failed at least once: callers wait for them no longer.
@@ -58,6 +61,8 @@ impl Cache {
             groups: Groups::default(),
             attention: Attention::new(prefetch),
             svids: BTreeMap::new(),
+            chains: Chains::default(),
+            outdated_totals: OutdatedTotals::default(),
             ends: BTreeSet::new(),
             failed: BTreeSet::new(),
             renewals: Renewals::new(jitter),

@@ -11,6 +11,7 @@
 
 mod attention;
 mod bundles;
+mod chains;
 mod entries;
 mod groups;
 mod handle;
@@ -23,6 +24,7 @@ mod tokens;
 mod view;
 mod views;
 
+pub use chains::OutdatedTotals;
 pub use handle::{Handle, HeldJwt, JwtFetchError, JwtOrder};
 pub use install::{StaleUpdate, Update};
 pub use kept::Kept;

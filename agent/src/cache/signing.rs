@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use muster_identity::{EntryId, SpiffeId, UnixTime};
+use muster_pki::x509::AuthorityId;
 
+use super::chains::authority_above;
 use super::machine::Cache;
 use super::view::HeldX509;
 use crate::rotate::{Outcome, Validity};
@@ -87,13 +89,18 @@ impl Cache {
             else {
                 continue;
             };
+            let above = result.as_ref().ok().and_then(authority_above);
             let outcome = match result {
                 // Made under a name that the entry had before: it is not to be seen by anybody, and the new one is being made.
                 Ok(svid) if svid.id != entry.spiffe_id => Outcome::Unreachable,
+                // Signed before the authority was revoked, and on its way since (I4).
+                Ok(_) if above.as_ref().is_some_and(|above| self.chains.is_revoked(above)) => {
+                    Outcome::Unreachable
+                }
                 Ok(svid) => {
                     let outcome = Outcome::Issued(validity(&svid));
                     if svid.expires > now {
-                        self.hold(&entry_id, &Arc::new(svid));
+                        self.hold(&entry_id, &Arc::new(svid), above.clone());
                     }
                     outcome
                 }
@@ -101,6 +108,7 @@ impl Cache {
                 Err(SignFailure::Refused) => Outcome::Refused,
             };
             self.renewals.finished(&entry_id, outcome, now);
+            self.came_tainted(&entry_id, above.as_ref(), now);
             if !self.svids.contains_key(&entry_id) {
                 self.failed.insert(entry_id.clone());
             }
@@ -109,8 +117,9 @@ impl Cache {
         self.settle(now);
     }
 
-    pub(super) fn hold(&mut self, id: &EntryId, svid: &Arc<HeldX509>) {
+    pub(super) fn hold(&mut self, id: &EntryId, svid: &Arc<HeldX509>, above: Option<AuthorityId>) {
         self.drop_svid(id);
+        self.chains.put(id, above);
         self.changes += 1;
         self.ends.insert((svid.expires, id.clone()));
         self.svids.insert(id.clone(), Arc::clone(svid));
@@ -121,6 +130,7 @@ impl Cache {
         if let Some(svid) = self.svids.remove(id) {
             self.changes += 1;
             self.ends.remove(&(svid.expires, id.clone()));
+            self.chains.remove(id);
         }
     }
 }

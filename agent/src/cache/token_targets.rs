@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use muster_identity::{EntryId, Facts, Hint, SpiffeId, UnixTime};
+use muster_pki::bundle::AuthorityStanding;
 use muster_pki::jwt::JwtSvid;
 
 use super::machine::Cache;
@@ -75,7 +76,13 @@ impl Cache {
         else {
             return false;
         };
-        if !entry.attributes.jwt_svid_include_jti {
+        let key = svid.key_id();
+        if key.is_some_and(|key| self.chains.is_revoked_key(key)) {
+            return false;
+        }
+        let own = self.bundles.own();
+        let lasts = key.is_none_or(|key| own.jwt_standing(key) != AuthorityStanding::Tainted);
+        if lasts && !entry.attributes.jwt_svid_include_jti {
             self.tokens.keep(entry_id, audience, Arc::clone(svid), now);
         }
         true

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use muster_identity::{EntryId, UnixTime};
-use muster_pki::jwt::JwtSvid;
+use muster_pki::jwt::{JwtSvid, KeyId};
 
 use crate::rotate::Jitter;
 
@@ -136,6 +136,21 @@ impl Tokens {
             self.bytes -= held.bytes;
             self.by_use.remove(&held.last_use);
         }
+    }
+
+    /// Keeps only what a key signed of which `counts` is true. How many went.
+    pub(super) fn retain_signed_by(&mut self, counts: impl Fn(&KeyId) -> bool) -> usize {
+        let stale = self.by_entry.iter().flat_map(|(entry, held)| {
+            let signed = |held: &Held| held.svid.key_id().is_none_or(&counts);
+            held.iter()
+                .filter(move |(_, held)| !signed(held))
+                .map(move |(audience, _)| (entry.clone(), Arc::clone(audience)))
+        });
+        let stale: Vec<_> = stale.collect();
+        stale
+            .iter()
+            .for_each(|(entry, audience)| self.remove(entry, audience));
+        stale.len()
     }
 
     fn remove(&mut self, entry: &EntryId, audience: &[String]) {

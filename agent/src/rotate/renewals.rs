@@ -15,6 +15,8 @@ const FIRST_WAIT_REFUSED: i64 = 5;
 const LONGEST_WAIT_REFUSED: i64 = 300;
 /// How far renewals are spread when something happened to all of them at once (the server is back, the clock was set).
 const SPREAD: i64 = 5;
+/// How far apart nodes begin to make again what an authority has signed that is trusted no more.
+const START_SPREAD: i64 = 2;
 
 /// From when to when a credential counts, by this machine's clock.
 ///
@@ -88,6 +90,34 @@ impl<K: Clone + Ord> Renewals<K> {
     pub fn need(&mut self, key: K, now: UnixTime) {
         if !self.plans.contains_key(&key) {
             self.want(key, now);
+        }
+    }
+
+    /// These are out of date though they count: each is made again soon, `a_second` of them in a second, in an order of its own on each node, so that neither this node nor
+    /// all together make a storm.
+    pub fn make_again(&mut self, mut keys: Vec<K>, a_second: usize, now: UnixTime) {
+        for last in (1..keys.len()).rev() {
+            let drawn = self.jitter.between(0, i64::try_from(last).unwrap_or(i64::MAX));
+            keys.swap(last, usize::try_from(drawn).unwrap_or(last));
+        }
+        let start = self.jitter.between(0, START_SPREAD);
+        for (place, key) in keys.into_iter().enumerate() {
+            let slot = i64::try_from(place / a_second.max(1)).unwrap_or(i64::MAX);
+            let at = later(now, start.saturating_add(slot));
+            match self.plans.get(&key).map(|plan| plan.step) {
+                Some(Step::Running) => self.step(key, Step::RunningForNothing, |_| {}),
+                Some(Step::Waiting(_)) => self.by(&key, at),
+                Some(Step::RunningForNothing) | None => {}
+            }
+        }
+    }
+
+    /// `key` is renewed then at the latest, if it is planned.
+    pub fn by(&mut self, key: &K, at: UnixTime) {
+        if let Some(Step::Waiting(planned)) = self.plans.get(key).map(|plan| plan.step)
+            && planned > at
+        {
+            self.step(key.clone(), Step::Waiting(at), |_| {});
         }
     }
 

@@ -4,9 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use hyper_util::rt::TokioIo;
+use muster_pki::x509::{AuthorityId, X509Svid};
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -26,6 +28,24 @@ pub struct Dial {
     pub server: String,
     /// Checks the server's SVID and shows the node's, if it has one.
     pub tls: Arc<ClientConfig>,
+    /// What the server showed last.
+    pub shown: ServerCertificate,
+}
+
+/// The certificate that a server showed when it was connected to; shared with whoever connects.
+#[derive(Clone, Debug, Default)]
+pub struct ServerCertificate(Arc<ArcSwapOption<X509Svid>>);
+
+impl ServerCertificate {
+    /// The authority above it, as far as it says.
+    pub fn authority_id(&self) -> Option<AuthorityId> {
+        self.0.load().as_ref().and_then(|svid| svid.authority_id())
+    }
+
+    fn keep(&self, chain: Option<&[CertificateDer<'static>]>) {
+        let svid = chain.and_then(|chain| X509Svid::parse(chain.to_vec()).ok());
+        self.0.store(svid.map(Arc::new));
+    }
 }
 
 /// Why there is no connection.
@@ -81,7 +101,11 @@ impl Dial {
             tcp.set_nodelay(true)?;
             // The name is not checked and not sent as one to check: a server is known by its SPIFFE ID.
             let name = ServerName::try_from("muster-server").map_err(io::Error::other)?;
-            TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await
+            let stream = TlsConnector::from(Arc::clone(&self.tls))
+                .connect(name, tcp)
+                .await?;
+            self.shown.keep(stream.get_ref().1.peer_certificates());
+            Ok(stream)
         };
         tokio::time::timeout(CONNECT_WITHIN, connect)
             .await

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use muster_identity::EntryId;
 use muster_pki::LocalKey;
+use muster_pki::bundle::AuthorityStanding;
 use muster_pki::x509::X509Svid;
 use muster_proto::node::node_client::NodeClient;
 use muster_proto::node::{IssueRequest, IssueResponse, Plan, SyncRequest, SyncResponse};
@@ -62,6 +63,8 @@ struct Streams {
     renewing: Option<(Arc<LocalKey>, Under<Renewed>)>,
     /// When the server was last heard.
     heard: Instant,
+    /// How many SVIDs below a tainted authority the server was told of.
+    outdated: usize,
     /// Set when the connection is to be changed: until then open requests are waited for.
     leave_by: Option<Instant>,
 }
@@ -86,7 +89,10 @@ impl Link {
             .identity
             .as_ref()
             .is_none_or(|own| own.expires() <= self.clock.now());
-        if ended && let Err(error) = self.rejoin(stop).await {
+        let revoked = self.membership.own_authority() == AuthorityStanding::Absent;
+        if (ended || revoked)
+            && let Err(error) = self.rejoin(stop).await
+        {
             return if stop.is_ordered() {
                 End::Stopped
             } else {
@@ -153,6 +159,7 @@ impl Link {
                 preparing: None,
                 renewing: None,
                 heard: Instant::now(),
+                outdated: 0,
                 leave_by: None,
             })
         };
@@ -178,6 +185,7 @@ impl Link {
                     let message = message.map_err(Box::new)?.ok_or(LinkError::Closed)?;
                     if let Some(answer) = streams.issuing.receive(message, self.clock.now()) {
                         self.answered(answer);
+                        self.tell_outdated(streams);
                     }
                 }
                 Happening::Prepared(keys) => self.prepared(streams, keys),
@@ -257,9 +265,10 @@ impl Link {
             } => {
                 self.handle
                     .with(|cache, now| cache.install_bundles(store, bundles, &removed, now));
-                let own = self.handle.own_bundle();
+                let (own, before) = (self.handle.own_bundle(), self.membership.own_authority());
                 self.membership.learn(own).await?;
                 self.acknowledge(streams);
+                self.follow_authorities(before)?;
             }
             Event::Heartbeat { server_time } => self.compare_clocks(server_time),
             Event::Nothing => {}
@@ -290,9 +299,17 @@ impl Link {
     }
 
     /// Tells what is held. It is a service to the server: when the queue is full, a later one says it too.
-    fn acknowledge(&self, streams: &Streams) {
-        if let Some(ack) = streams.session.ack() {
+    fn acknowledge(&self, streams: &mut Streams) {
+        streams.outdated = self.outdated();
+        if let Some(ack) = streams.session.ack(streams.outdated) {
             streams.to_sync.try_send(ack).ok();
+        }
+    }
+
+    /// Whoever revokes an authority waits until nothing below it is left.
+    fn tell_outdated(&self, streams: &mut Streams) {
+        if streams.outdated > 0 && self.outdated() == 0 {
+            self.acknowledge(streams);
         }
     }
 

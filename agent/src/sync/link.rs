@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use muster_identity::UnixTime;
 use muster_pki::KeyAlgorithm;
+use muster_pki::bundle::AuthorityStanding;
 use muster_runtime::{Backoff, Clock, Condition, Readiness, ReadinessGuard, SigningPool, Stop};
+use rustls::AlertDescription;
 use tokio::sync::{mpsc, watch};
 use tonic::Status;
 use tracing::{error, info, warn};
@@ -107,11 +109,37 @@ pub(super) enum LinkError {
     Attest(#[from] AttestError),
     #[error(transparent)]
     Store(#[from] NodeStoreError),
+    #[error("the server's authority was revoked after it was connected to")]
+    Revoked,
     #[error("preparing TLS")]
     Tls(#[from] rustls::Error),
 }
 
 impl LinkError {
+    /// Whether the server let nobody in who shows this node's certificate.
+    fn turned_away(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            let tls = error
+                .downcast_ref::<std::io::Error>()
+                .and_then(std::io::Error::get_ref);
+            let tls = tls.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            if let Some(rustls::Error::AlertReceived(alert)) = tls.or_else(|| error.downcast_ref()) {
+                return matches!(
+                    alert,
+                    AlertDescription::UnknownCA
+                        | AlertDescription::BadCertificate
+                        | AlertDescription::CertificateUnknown
+                        | AlertDescription::CertificateExpired
+                        | AlertDescription::CertificateRevoked
+                        | AlertDescription::DecryptError
+                );
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     fn denial(&self) -> Option<Denial> {
         match self {
             Self::Status(status) => denial_of(status),
@@ -198,6 +226,12 @@ impl Link {
                     Err(LinkError::Store(error)) if !error.may_retry() => return Err(error),
                     Err(error) => wait = self.not_taken_back(&error).unwrap_or(wait),
                 },
+                // Its authority was revoked while this node was away, so it has not heard of it.
+                None if error.turned_away() => match self.rejoin(&stop).await {
+                    Ok(()) => wait = Duration::ZERO,
+                    Err(LinkError::Store(error)) if !error.may_retry() => return Err(error),
+                    Err(error) => wait = self.not_taken_back(&error).unwrap_or(wait),
+                },
                 Some(Denial::Other) | None => {}
             }
             self.meanwhile(&stop, tokio::time::sleep(wait)).await;
@@ -233,6 +267,30 @@ impl Link {
     pub(super) fn complete(&mut self) {
         self.handle.contact_settled();
         self.starting = None;
+    }
+
+    /// The bundle changed: the node's own certificate follows its authority as every SVID does, and a server whose authority was revoked is one no more.
+    pub(super) fn follow_authorities(&mut self, before: AuthorityStanding) -> Result<(), LinkError> {
+        let now = self.clock.now();
+        match self.membership.own_authority() {
+            AuthorityStanding::Tainted if before == AuthorityStanding::Trusted => {
+                info!("the authority of the node's certificate is tainted; it is renewed");
+                self.renewals.make_again(vec![()], 1, now);
+            }
+            // The connection it came by ends with it, and a new one begins with the node's proof.
+            AuthorityStanding::Absent => self.renewals.want((), now),
+            AuthorityStanding::Tainted | AuthorityStanding::Trusted => {}
+        }
+        match self.membership.servers_authority() {
+            AuthorityStanding::Absent => Err(LinkError::Revoked),
+            AuthorityStanding::Tainted | AuthorityStanding::Trusted => Ok(()),
+        }
+    }
+
+    /// How many SVIDs are below a tainted authority still, the node's own among them.
+    pub(super) fn outdated(&self) -> usize {
+        let own = self.membership.own_authority() == AuthorityStanding::Tainted;
+        self.handle.read(crate::cache::Cache::outdated) + usize::from(own)
     }
 
     /// Waits for `future`; if the server is known to be away, whoever orders meanwhile hears so at once. None: it is to stop.

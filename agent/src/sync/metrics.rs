@@ -22,6 +22,8 @@ pub struct LinkMetrics {
     x509_svids: Gauge,
     jwt_svids: Gauge,
     overdue: Gauge,
+    tainted_x509_svids: Counter,
+    tainted_jwt_svids: Counter,
     /// How many seconds this machine's clock is behind the server's.
     pub(super) clock_behind: Gauge,
 }
@@ -63,6 +65,16 @@ impl LinkMetrics {
             );
             counter("svids_signed", "SVIDs that the server signed", &own.signed);
             counter(
+                "cache_manager_tainted_x509_svids_workload",
+                "X.509-SVIDs that a tainted or revoked authority made obsolete",
+                &own.tainted_x509_svids,
+            );
+            counter(
+                "cache_manager_tainted_jwt_svids_workload",
+                "JWT-SVIDs that a tainted or revoked authority made obsolete",
+                &own.tainted_jwt_svids,
+            );
+            counter(
                 "svids_not_signed",
                 "SVIDs that the server was asked for and did not sign",
                 &own.not_signed,
@@ -75,6 +87,13 @@ impl LinkMetrics {
     pub(super) fn measure(&self, cache: &Cache) {
         let [entries, x509_svids, jwt_svids, _] = cache.sizes();
         let (overdue, _) = cache.overdue();
+        let totals = cache.outdated_totals();
+        for (counter, total) in [
+            (&self.tainted_x509_svids, totals.x509),
+            (&self.tainted_jwt_svids, totals.jwt),
+        ] {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
         let pairs = [
             (&self.entries, entries),
             (&self.x509_svids, x509_svids),

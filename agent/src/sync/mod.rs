@@ -19,6 +19,6 @@ mod session;
 mod timepiece;
 mod wire;
 
-pub use channel::{ConnectError, Dial};
+pub use channel::{ConnectError, Dial, ServerCertificate};
 pub use link::{Link, Parts, Standing};
 pub use metrics::LinkMetrics;

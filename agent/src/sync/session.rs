@@ -113,10 +113,11 @@ impl Session {
     }
 
     /// What is held now, for the server: before it signs with a new authority it wants to hear that each node holds it.
-    pub(super) fn ack(&self) -> Option<node::SyncRequest> {
+    pub(super) fn ack(&self, outdated: usize) -> Option<node::SyncRequest> {
         let ack = node::Ack {
             position: Some(convert::position_to_wire(&self.position?)),
             bundle_sequence: self.bundle_sequence,
+            outdated: u64::try_from(outdated).unwrap_or(u64::MAX),
         };
         Some(request(sync_request::Message::Ack(ack)))
     }

@@ -55,7 +55,7 @@ fn update(store: u8, upserts: Vec<node::NodeEntry>, removals: &[&str], last: boo
 #[test]
 fn an_update_in_parts_comes_out_as_a_whole_and_only_at_its_end() {
     let mut session = Session::default();
-    assert!(session.ack().is_none());
+    assert!(session.ack(0).is_none());
     let Ok(Event::Welcome(said)) = session.receive(welcome(node::Plan::Compare), &own()) else {
         panic!("no welcome")
     };
@@ -76,7 +76,7 @@ fn an_update_in_parts_comes_out_as_a_whole_and_only_at_its_end() {
         ),
         (2, 1, 8)
     );
-    assert!(session.ack().is_some());
+    assert!(session.ack(0).is_some());
 }
 
 #[test]

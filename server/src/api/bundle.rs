@@ -121,7 +121,18 @@ impl Bundle for BundleService {
         &self,
         request: Request<GetBundleRequest>,
     ) -> Result<Response<types::Bundle>, Status> {
-        Ok(Response::new(self.own(request.get_ref().output_mask.as_ref())))
+        let own = self.context.bundles.own();
+        // Whoever shows a node's certificate lives by what it is given here, until it asks again.
+        let caller = Caller::of(&request)?;
+        if let Some(node) = caller.spiffe_id()
+            && self.context.registry.view().node(node).is_some()
+        {
+            self.context.connections.given(node, own.sequence().unwrap_or(0));
+        }
+        Ok(Response::new(bundle_to_wire(
+            &own,
+            request.get_ref().output_mask.as_ref(),
+        )))
     }
 
     async fn count_bundles(

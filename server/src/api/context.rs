@@ -14,7 +14,7 @@ use super::limits::Limits;
 use super::meter::Meter;
 use super::{Changes, Refusal};
 use crate::bundles::Bundles;
-use crate::ca::{Ca, Wildcards};
+use crate::ca::{Authorities, Ca, Wildcards};
 use crate::nodes::Nodes;
 use crate::registry::Registry;
 use crate::sync::Connections;
@@ -31,6 +31,8 @@ pub struct Context {
     pub nodes: Arc<Nodes>,
     /// What signs.
     pub ca: Ca,
+    /// The authorities that it signs with.
+    pub authorities: Authorities,
     /// Whether DNS names may have a wildcard.
     pub wildcards: Wildcards,
     /// The bundles.

@@ -150,6 +150,7 @@ pub const SERVICES: &[Service] = &[
     ("grpc.health.v1.Health", &[("Check", LOCAL), ("Watch", LOCAL)]),
     ("muster.node.v1.Node", &[("Sync", AGENT), ("Issue", AGENT)]),
     ("muster.entry.v1.Delivery", &[("Follow", ADMIN)]),
+    ("muster.authority.v1.Rotation", &[("GetProgress", ADMIN)]),
 ];
 
 /// Who may call the method at this HTTP path (`/package.Service/Method`); nobody when it is not in the table.
@@ -192,6 +193,7 @@ mod tests {
         let mut contracts = methods_of(muster_proto::spire::server::FILE_DESCRIPTOR_SET);
         contracts.extend(methods_of(muster_proto::node::FILE_DESCRIPTOR_SET));
         contracts.extend(methods_of(muster_proto::delivery::FILE_DESCRIPTOR_SET));
+        contracts.extend(methods_of(muster_proto::authority::FILE_DESCRIPTOR_SET));
         contracts.extend(methods_of(tonic_health::pb::FILE_DESCRIPTOR_SET));
         let services = SERVICES
             .iter()

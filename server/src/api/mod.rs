@@ -13,10 +13,12 @@ pub mod delivery;
 pub mod entry;
 pub mod health;
 pub mod limits;
+pub mod local_authority;
 pub mod logger;
 pub mod meter;
 pub mod methods;
 pub mod node;
+pub mod rotation;
 pub mod status;
 pub mod svid;
 

@@ -236,6 +236,18 @@ async fn the_metrics_have_the_names_that_they_had() {
     assert_eq!(
         names,
         [
+            "ca_manager_x509_ca_prepare counter",
+            "ca_manager_x509_ca_activate counter",
+            "ca_manager_x509_ca_taint counter",
+            "ca_manager_x509_ca_revoke counter",
+            "ca_manager_x509_ca_prune counter",
+            "ca_manager_jwt_key_prepare counter",
+            "manager_jwt_key_activate counter",
+            "ca_manager_jwt_key_taint counter",
+            "ca_manager_jwt_key_revoke counter",
+            "ca_manager_jwt_key_prune counter",
+            "ca_manager_failed counter",
+            "manager_x509_ca_rotate_expiration gauge",
             "rpc counter",
             "rpc_elapsed_time_seconds histogram",
             "started gauge",

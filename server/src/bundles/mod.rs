@@ -2,6 +2,7 @@
 //!
 //! The log is the truth. [`Bundles`] follows it and gives everybody the same decoded value: TLS verification, the streams to nodes, the bundle service.
 
+mod peers;
 mod record;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use muster_runtime::Stop;
 use tokio::sync::watch;
 use tracing::{error, info};
 
+pub(crate) use peers::PeerTrust;
 pub use record::{BundleRecordError, bundle_from_bytes, bundle_to_bytes};
 
 use crate::registry::{Registry, View};

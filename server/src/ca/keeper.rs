@@ -1,4 +1,4 @@
-//! Carries out what [`life`] orders: the one task that makes, activates and removes authorities.
+//! Carries out what [`life`] orders, by time and by command: the one task that makes, activates, taints and removes authorities.
 
 use std::error::Error;
 use std::future::pending;
@@ -13,18 +13,22 @@ use muster_plugin_api::KeyManager;
 use muster_runtime::{Backoff, Clock, Condition, Stop};
 use tracing::error;
 
-use super::life::{self, Authority, Order, Spread};
-use super::record::{AuthorityRecord, Kind};
+use super::authorities::{Commands, records};
+use super::life::{self, Authority, Spread};
+use super::meter::CaMeter;
+use super::record::{AuthorityRecord, Kind, RecordError};
 use super::sign::Ca;
 use crate::bundles::Bundles;
 use crate::registry::Registry;
-use crate::store::Tree;
 use crate::sync::Connections;
 
+mod commands;
 mod error;
 mod load;
+mod make;
 mod orders;
 
+pub use commands::Awaited;
 pub use error::KeeperError;
 
 /// The first and the longest wait after a failure.
@@ -57,6 +61,8 @@ pub struct Keeper {
     pub(crate) connections: Connections,
     pub(crate) audit: Audit,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) meter: CaMeter,
+    pub(crate) awaited: Awaited,
 }
 
 /// When there may be something to do again.
@@ -71,13 +77,18 @@ struct Next {
 impl Keeper {
     /// Does what is due now, so that afterwards both authorities sign or an error says why not. Called once before the doors open, when no node is
     /// connected that would have to be waited for.
-    pub async fn start(&self) -> Result<(), KeeperError> {
+    pub async fn start(&mut self) -> Result<(), KeeperError> {
         self.turn().await?;
         self.forget_stray_keys().await
     }
 
     /// Keeps the authorities until the stop is ordered. `standing` says whether it succeeds.
-    pub async fn run(self, standing: Condition, stop: Stop) -> Result<(), std::convert::Infallible> {
+    pub async fn run(
+        mut self,
+        mut commands: Commands,
+        standing: Condition,
+        stop: Stop,
+    ) -> Result<(), std::convert::Infallible> {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
             let next = match self.turn().await {
@@ -89,6 +100,7 @@ impl Keeper {
                 Err(error) => {
                     let wait = backoff.next_wait();
                     let error = &error as &dyn Error;
+                    self.meter.failed();
                     error!(error, retry_in = ?wait, "an authority could not be kept; what is valid goes on signing");
                     standing.fails(format!("an authority could not be kept: {error}"));
                     Next {
@@ -101,14 +113,16 @@ impl Keeper {
                 () = stop.ordered() => return Ok(()),
                 () = self.clock.sleep_until(next.wake) => {}
                 () = self.held_everywhere(next.awaits) => {}
+                Some(asked) = commands.0.recv() => self.command(asked).await,
             }
         }
     }
 
-    /// Carries out every order that is due, for both kinds.
-    async fn turn(&self) -> Result<Next, KeeperError> {
-        let x509 = self.turn_of(Kind::X509).await?;
-        let jwt = self.turn_of(Kind::Jwt).await?;
+    /// Carries out every order that is due, for both kinds. A failure of one does not hold up the other.
+    async fn turn(&mut self) -> Result<Next, KeeperError> {
+        let x509 = self.turn_of(Kind::X509).await;
+        let jwt = self.turn_of(Kind::Jwt).await;
+        let (x509, jwt) = (x509?, jwt?);
         Ok(Next {
             wake: x509.wake.min(jwt.wake),
             // The later bundle holds what the earlier one does.
@@ -116,38 +130,41 @@ impl Keeper {
         })
     }
 
-    async fn turn_of(&self, kind: Kind) -> Result<Next, KeeperError> {
-        let lifetimes = self.ca.lifetimes();
-        let longest = match kind {
-            Kind::X509 => lifetimes.max_x509_svid,
-            Kind::Jwt => lifetimes.max_jwt_svid,
-        };
+    async fn turn_of(&mut self, kind: Kind) -> Result<Next, KeeperError> {
+        let longest = self.longest_leaf(kind);
         loop {
             self.load(kind).await?;
             let now = self.clock.now();
-            let held: Vec<Authority> = self
-                .records(kind)?
-                .into_iter()
-                .map(|record| record.life)
-                .collect();
+            let held = self.held(kind)?;
             let sequence = self.bundles.own().sequence().unwrap_or(0);
             let spread = match self.connections.hold_bundle(sequence) {
                 true => Spread::Everywhere,
                 false => Spread::Underway,
             };
-            match life::due(&held, longest.duration(), spread, now) {
+            match life::due(&held, longest, spread, self.awaited.of(kind), now) {
                 None => {
                     return Ok(Next {
                         wake: life::next_wake(&held, now),
                         awaits: (spread == Spread::Underway).then_some(sequence),
                     });
                 }
-                Some(Order::Prepare) => self.prepare(kind).await?,
-                Some(Order::Activate(id)) => self.activate(kind, &id).await?,
-                Some(Order::Retire(id)) => self.retire(kind, &id, "it would end too soon").await?,
-                Some(Order::Prune(id)) => self.prune(kind, &id).await?,
+                Some(order) => self.carry_out_due(kind, order).await?,
             }
         }
+    }
+
+    /// How long something may live that is signed now.
+    fn longest_leaf(&self, kind: Kind) -> Duration {
+        let lifetimes = self.ca.lifetimes();
+        match kind {
+            Kind::X509 => lifetimes.max_x509_svid.duration(),
+            Kind::Jwt => lifetimes.max_jwt_svid.duration(),
+        }
+    }
+
+    fn held(&self, kind: Kind) -> Result<Vec<Authority>, RecordError> {
+        let records = self.records(kind)?;
+        Ok(records.into_iter().map(|record| record.life).collect())
     }
 
     async fn held_everywhere(&self, sequence: Option<u64>) {
@@ -157,15 +174,12 @@ impl Keeper {
         }
     }
 
-    fn records(&self, kind: Kind) -> Result<Vec<AuthorityRecord>, KeeperError> {
-        let view = self.registry.view();
-        let each = view
-            .documents(Tree::Authorities)
-            .map(|(id, doc)| AuthorityRecord::from_bytes(id, &doc.value));
-        let all = each.collect::<Result<Vec<_>, _>>()?;
-        Ok(all.into_iter().filter(|record| record.kind == kind).collect())
+    fn records(&self, kind: Kind) -> Result<Vec<AuthorityRecord>, RecordError> {
+        records(&self.registry.view(), kind)
     }
 }
 
+#[cfg(test)]
+mod command_tests;
 #[cfg(test)]
 mod tests;

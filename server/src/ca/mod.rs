@@ -5,20 +5,24 @@
 //!                          └──────────── active authority ─────────────────────────┘
 //! ```
 //!
-//! [`life`] decides by time and by whether the connected nodes hold the bundle, and touches nothing. [`Keeper`] is the one task that carries its orders out; the log has every authority's record and the
-//! bundle it stands in, changed in one commit. [`Ca`] holds what is active and signs on the signing pool, within [`Lifetimes`].
+//! [`life`] decides by time, by command and by whether the connected nodes hold the bundle, and touches nothing. [`Keeper`] is the one task that carries its orders out; the log has every authority's
+//! record and the bundle it stands in, changed in one commit. Commands reach it through [`Authorities`]. [`Ca`] holds what is active and signs on the signing pool, within [`Lifetimes`].
 //! Keys never leave the key manager; a certificate is read back and held to our own rules before it leaves `muster_pki`.
 
 pub mod life;
 
+mod authorities;
 mod keeper;
+mod meter;
 mod own_bundle;
 mod policy;
 mod record;
 mod server_svid;
 mod sign;
 
-pub use keeper::{Keeper, KeeperError, Terms};
+pub use authorities::{Authorities, CommandError, Commands};
+pub use keeper::{Awaited, Keeper, KeeperError, Terms};
+pub use meter::CaMeter;
 pub(crate) use own_bundle::change_own_bundle;
 pub use policy::{Holder, Lifetimes, OverCap, OverCapError, WildcardError, Wildcards};
 pub use record::{AuthorityRecord, Kind, RecordError};

@@ -9,6 +9,7 @@ use muster_pki::jwt::JwtAuthority;
 use muster_pki::x509::X509Authority;
 
 use super::keeper::KeeperError;
+use super::life::Published;
 use super::record::{AuthorityRecord, Kind};
 use crate::bundles::{BundleRecordError, Bundles, bundle_from_bytes, bundle_to_bytes};
 use crate::registry::{CommitError, Registry, View};
@@ -74,4 +75,53 @@ pub(super) fn publish(bundle: &mut Bundle, record: &AuthorityRecord) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Takes an authority out of the bundle.
+pub(super) fn unpublish(bundle: &mut Bundle, kind: Kind, id: &str) {
+    match kind {
+        Kind::X509 => bundle.retain_x509_authorities(|held| held.id().as_str() != id),
+        Kind::Jwt => bundle.retain_jwt_authorities(|held| held.key_id().as_str() != id),
+    };
+}
+
+/// Marks an authority of the bundle as tainted.
+pub(super) fn taint(bundle: &mut Bundle, kind: Kind, id: &str) -> Result<(), KeeperError> {
+    match kind {
+        Kind::X509 => {
+            let held = bundle.x509_authorities().iter();
+            let tainted: Vec<_> = held.filter(|held| held.id().as_str() == id).cloned().collect();
+            for authority in tainted {
+                bundle.put_x509_authority(authority.with_taint(true));
+            }
+        }
+        Kind::Jwt => {
+            let mut held = bundle.jwt_authorities().iter();
+            if let Some(authority) = held.find(|held| held.key_id().as_str() == id).cloned() {
+                bundle.put_jwt_authority(authority.with_taint(true))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How the bundle has an authority.
+pub(super) fn published(bundle: &Bundle, kind: Kind, id: &str) -> Published {
+    let tainted = match kind {
+        Kind::X509 => {
+            let mut held = bundle.x509_authorities().iter();
+            held.find(|held| held.id().as_str() == id)
+                .map(|held| held.tainted())
+        }
+        Kind::Jwt => {
+            let mut held = bundle.jwt_authorities().iter();
+            held.find(|held| held.key_id().as_str() == id)
+                .map(|held| held.tainted())
+        }
+    };
+    match tainted {
+        None => Published::Absent,
+        Some(false) => Published::Trusted,
+        Some(true) => Published::Tainted,
+    }
 }

@@ -10,12 +10,22 @@ use super::life::{Authority, Stage};
 const VERSION: u8 = 1;
 
 /// What an authority signs.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Kind {
     /// X.509-SVIDs; its id is the subject key identifier in hex.
     X509,
     /// JWT-SVIDs; its id is the key id.
     Jwt,
+}
+
+impl Kind {
+    /// Its name in logs and records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::X509 => "x509",
+            Self::Jwt => "jwt",
+        }
+    }
 }
 
 /// An authority as the log has it.
@@ -53,6 +63,8 @@ struct Wire {
     not_after: i64,
     #[prost(uint32, tag = "6")]
     stage: u32,
+    #[prost(string, optional, tag = "7")]
+    upstream: Option<String>,
 }
 
 impl AuthorityRecord {
@@ -71,7 +83,9 @@ impl AuthorityRecord {
                 Stage::Prepared => 2,
                 Stage::Active => 3,
                 Stage::Old => 4,
+                Stage::Tainted => 5,
             },
+            upstream: self.life.upstream.clone(),
         };
         let mut bytes = vec![VERSION];
         bytes.extend(wire.encode_to_vec());
@@ -104,8 +118,10 @@ impl AuthorityRecord {
                     2 => Stage::Prepared,
                     3 => Stage::Active,
                     4 => Stage::Old,
+                    5 => Stage::Tainted,
                     _ => return Err(wrong("unknown stage")),
                 },
+                upstream: wire.upstream,
             },
             key: wire.key.parse().map_err(|_| wrong("the key's name is none"))?,
             public: wire.public,
@@ -119,21 +135,24 @@ mod tests {
 
     #[test]
     fn a_record_is_read_back_as_it_was_written_and_damage_is_an_error() {
-        let record = AuthorityRecord {
-            kind: Kind::Jwt,
-            life: Authority {
-                id: "kid".into(),
-                issued_at: UnixTime::from_secs(5),
-                not_after: UnixTime::from_secs(50),
-                stage: Stage::Active,
-            },
-            key: "jwt-1".parse().unwrap(),
-            public: vec![1, 2, 3],
-        };
-        let bytes = record.to_bytes();
-        assert_eq!(AuthorityRecord::from_bytes(b"kid", &bytes).unwrap(), record);
-        for end in 0..bytes.len() {
-            assert!(AuthorityRecord::from_bytes(b"kid", &bytes[..end]).ok().as_ref() != Some(&record));
+        for stage in [Stage::Prepared, Stage::Active, Stage::Old, Stage::Tainted] {
+            let record = AuthorityRecord {
+                kind: Kind::Jwt,
+                life: Authority {
+                    id: "kid".into(),
+                    issued_at: UnixTime::from_secs(5),
+                    not_after: UnixTime::from_secs(50),
+                    stage,
+                    upstream: (stage == Stage::Old).then(|| "root".into()),
+                },
+                key: "jwt-1".parse().unwrap(),
+                public: vec![1, 2, 3],
+            };
+            let bytes = record.to_bytes();
+            assert_eq!(AuthorityRecord::from_bytes(b"kid", &bytes).unwrap(), record);
+            for end in 0..bytes.len() {
+                assert!(AuthorityRecord::from_bytes(b"kid", &bytes[..end]).ok().as_ref() != Some(&record));
+            }
         }
         assert!(AuthorityRecord::from_bytes(b"kid", &[9, 9]).is_err());
     }

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_identity::{SpiffeId, UnixTime};
+use muster_identity::{Revision, SpiffeId, UnixTime};
 use muster_pki::tls::{SvidResolver, SvidResolverError};
 use muster_pki::x509::{Subject, X509Svid};
 use muster_pki::{KeyAlgorithm, LocalKey, LocalKeyError, Signer};
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::{Ca, Holder, SignError, X509Request};
+use crate::bundles::Bundles;
 
 /// Keeps the server's certificate fresh.
 pub struct ServerSvid {
@@ -91,19 +92,29 @@ impl ServerSvid {
         Ok(due)
     }
 
-    /// Renews until the stop is ordered.
-    pub async fn run(self, mut due: UnixTime, standing: Condition, stop: Stop) -> Result<(), Infallible> {
+    /// Renews until the stop is ordered: in time, and at once when the authority above is tainted or gone from the bundle.
+    pub async fn run(
+        self,
+        mut due: UnixTime,
+        bundles: Bundles,
+        standing: Condition,
+        stop: Stop,
+    ) -> Result<(), Infallible> {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
+        // While it fails its waits are kept, whatever the bundle says.
+        let mut failing = false;
+        let mut changes = bundles.watch();
         loop {
             tokio::select! {
                 () = stop.ordered() => return Ok(()),
                 () = self.clock.sleep_until(due) => {}
+                () = self.outdated(&bundles, &mut changes), if !failing => {}
             }
             match self.renew().await {
                 Ok(next) => {
                     backoff.reset();
                     standing.holds();
-                    due = next;
+                    (due, failing) = (next, false);
                 }
                 Err(error) => {
                     // I11: what is valid stays in the resolver.
@@ -117,8 +128,32 @@ impl ServerSvid {
                     if expired {
                         standing.fails("the server's certificate has expired");
                     }
-                    due = self.clock.now().saturating_add(wait);
+                    (due, failing) = (self.clock.now().saturating_add(wait), true);
                 }
+            }
+        }
+    }
+
+    /// Returns when the bundle says that what is shown should not be.
+    async fn outdated(&self, bundles: &Bundles, changes: &mut watch::Receiver<Revision>) {
+        loop {
+            // Looked at once for each change: what is renewed below a tainted upstream can't be better than that.
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            let own = bundles.own();
+            let above = self
+                .current
+                .borrow()
+                .as_ref()
+                .and_then(|svid| svid.authority_id());
+            let authority = above.map(|above| {
+                let mut all = own.x509_authorities().iter();
+                all.find(|authority| *authority.id() == above)
+            });
+            // Without a name for the authority above, its own time is all there is.
+            if authority.is_some_and(|found| found.is_none_or(|authority| authority.tainted())) {
+                return;
             }
         }
     }

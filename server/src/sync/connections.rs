@@ -6,7 +6,9 @@ use std::{
 
 use muster_identity::{Revision, SpiffeId};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use super::asking::Asking;
 use super::turns::{StreamKind, Turn, Turns};
 
 /// What each connected node has installed: an authority does not sign before all of them know it (I8), and an
@@ -22,6 +24,8 @@ pub struct Connections {
 struct Held {
     next: u64,
     nodes: HashMap<u64, Node>,
+    /// Those without a stream, who ask.
+    asking: Asking,
 }
 
 struct Node {
@@ -29,6 +33,19 @@ struct Node {
     /// The sequence number of our own bundle.
     bundle: u64,
     entries: Revision,
+    /// SVIDs below a tainted authority.
+    outdated: u64,
+}
+
+/// What a connected node says of bundles and what they made obsolete.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldBundle {
+    /// Which node.
+    pub(crate) node: SpiffeId,
+    /// The sequence number of our own bundle that it holds; 0 before its first word.
+    pub(crate) bundle: u64,
+    /// How many SVIDs it holds below a tainted authority.
+    pub(crate) outdated: u64,
 }
 
 /// One node's connection, as long as it lives.
@@ -66,9 +83,28 @@ impl Connections {
         self.changed.subscribe()
     }
 
-    /// Whether every connected node holds our own bundle of this sequence number, or a later one.
+    /// What each connected node says of our own bundle.
+    pub(crate) fn held_bundles(&self) -> Vec<HeldBundle> {
+        let held = self.held();
+        let each = held.nodes.values().map(|node| HeldBundle {
+            node: node.id.clone(),
+            bundle: node.bundle,
+            outdated: node.outdated,
+        });
+        each.collect()
+    }
+
+    /// Whether every connected node holds our own bundle of this sequence number, or a later one, and every node that asks from time to time was given it.
     pub fn hold_bundle(&self, sequence: u64) -> bool {
-        self.held().nodes.values().all(|node| node.bundle >= sequence)
+        let held = self.held();
+        held.nodes.values().all(|node| node.bundle >= sequence)
+            && held.asking.all_were_given(sequence, Instant::now())
+    }
+
+    /// A node without a stream asked for our own bundle and is given the one of this sequence number.
+    pub(crate) fn given(&self, node: &SpiffeId, sequence: u64) {
+        self.held().asking.given(node, sequence, Instant::now());
+        self.changed.send_replace(());
     }
 
     /// Waits until [`Connections::hold_bundle`] is true. The caller has a deadline: a node that hangs must not hold up
@@ -97,6 +133,7 @@ impl Connections {
                 id,
                 bundle: 0,
                 entries: Revision(0),
+                outdated: 0,
             },
         );
         drop(held);
@@ -122,6 +159,11 @@ impl Connected {
     /// The node says that it holds our own bundle of this sequence number.
     pub(crate) fn holds(&self, sequence: u64) {
         self.change(|node| node.bundle = sequence);
+    }
+
+    /// The node says how many SVIDs it holds below a tainted authority.
+    pub(super) fn outdated(&self, count: u64) {
+        self.change(|node| node.outdated = count);
     }
 
     /// The node has installed everything up to here.

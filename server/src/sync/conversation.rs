@@ -261,6 +261,7 @@ impl Conversation {
     fn hear(&mut self, request: node::SyncRequest) -> Result<(), Refusal> {
         match request.message {
             Some(sync_request::Message::Ack(ack)) => {
+                self.connected.outdated(ack.outdated);
                 self.connected.holds(ack.bundle_sequence);
                 // A position of another log says nothing about ours.
                 if let Some(position) = &ack.position {

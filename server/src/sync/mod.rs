@@ -10,6 +10,7 @@
 //! again. It ends with the certificate it came with, when the node does not read or say what it must, when it opens another,
 //! and at once when the node is banned, evicted or renewed elsewhere. Such an end overtakes what was on its way.
 
+mod asking;
 mod comparison;
 mod connections;
 mod conversation;

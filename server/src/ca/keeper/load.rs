@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use muster_audit::Actor;
 use muster_pki::Signer;
 use muster_pki::x509::{IssuingAuthority, X509Authority};
 
 use super::{Keeper, KeeperError};
-use crate::ca::life::Stage;
+use crate::ca::life::{Order, Stage};
 use crate::ca::record::{AuthorityRecord, Kind};
 use crate::ca::sign::JwtSigner;
 
@@ -31,7 +32,10 @@ impl Keeper {
                 self.install(loaded);
                 Ok(())
             }
-            None => self.retire(kind, &active.life.id, "its key is gone").await,
+            None => {
+                let retire = Order::Retire(active.life.id.clone());
+                self.carry_out(kind, retire, &Actor::Daemon).await.map(drop)
+            }
         }
     }
 
@@ -46,7 +50,10 @@ impl Keeper {
     /// Lets it sign from the next request on.
     pub(super) fn install(&self, loaded: Loaded) {
         match loaded {
-            Loaded::X509(authority) => self.ca.activate_x509(Some(authority)),
+            Loaded::X509(authority) => {
+                self.meter.x509_ends(authority.ends());
+                self.ca.activate_x509(Some(authority));
+            }
             Loaded::Jwt(signer) => self.ca.activate_jwt(Some(signer)),
         }
     }

@@ -1,168 +1,137 @@
-//! The orders, one by one. Each is in the audit log before it is done (I9); one that then fails is there a second time, as failed.
+//! Carrying out an order of [`life`](crate::ca::life): one commit changes the records and the bundle. It is in the audit log before it is done (I9); one that then fails is
+//! there a second time, as failed.
 
 use std::error::Error;
-use std::sync::Arc;
 
 use muster_audit::{Action, Actor, Event, Object, Outcome};
-use muster_identity::UnixTime;
-use muster_pki::Signer;
 use muster_pki::bundle::Bundle;
-use muster_pki::x509::{IssuingAuthority, RootProfile, Serial, issue_root};
-use muster_plugin_api::KeyName;
 use tracing::{info, warn};
 
-use super::{Keeper, KeeperError, Terms};
-use crate::ca::life::{Authority, Stage};
-use crate::ca::own_bundle::{change_own_bundle, publish};
+use super::make::{JWT_KEYS, X509_KEYS};
+use super::{Keeper, KeeperError};
+use crate::ca::life::{Authority, Order, Stage};
+use crate::ca::own_bundle::{change_own_bundle, publish, taint, unpublish};
 use crate::ca::record::{AuthorityRecord, Kind};
 use crate::store::{Change, Expect, Tree};
 
-const X509_KEYS: &str = "x509-ca-";
-const JWT_KEYS: &str = "jwt-signer-";
+/// Why an authority never signs or signs no more, as the log says it.
+const KEY_GONE: &str = "its key is gone";
+const ENDS_TOO_SOON: &str = "it would end too soon";
+
+/// What was done.
+pub(super) struct CarriedOut {
+    /// Which order: one that can't be carried out may have become another.
+    pub(super) order: Order,
+    /// The authority that it was about, as it stands now or stood last.
+    pub(super) authority: Authority,
+}
 
 impl Keeper {
-    /// Makes a key and what it signs with, and publishes it.
-    pub(super) async fn prepare(&self, kind: Kind) -> Result<(), KeeperError> {
-        // What an earlier attempt left: while the disk is full, there is one each time.
-        self.forget_stray_keys().await?;
-        let random = Serial::random().map_err(|_| KeeperError::Name)?.to_hex();
-        let (prefix, algorithm) = match kind {
-            Kind::X509 => (X509_KEYS, self.terms.x509_key),
-            Kind::Jwt => (JWT_KEYS, self.terms.jwt_key),
-        };
-        let (began, tail) = (self.clock.now().as_secs(), &random[..random.len().min(16)]);
-        let name = format!("{prefix}{began}-{tail}");
-        let key: KeyName = name.parse().map_err(|_| KeeperError::Name)?;
-        let signer = self.keys.generate(&key, algorithm).await?;
-        // Its life, and the time that nodes have to hear of it, begin now: a large key takes seconds to make.
-        let now = self.clock.now();
-        let not_after = now.saturating_add(self.terms.lifetime.duration());
-        let (id, public) = match kind {
-            Kind::X509 => {
-                let root = self.make_root(signer, now).await?;
-                let authority = root.authority();
-                (authority.id().to_string(), authority.der().to_vec())
-            }
-            // The key id is random and no hash of the key: verifiers may take nothing from it.
-            Kind::Jwt => (random, signer.public_key().spki_der().to_vec()),
-        };
-        let life = Authority {
-            id,
-            issued_at: now,
-            not_after,
-            stage: Stage::Prepared,
-        };
-        let record = AuthorityRecord {
-            kind,
-            life,
-            key,
-            public,
-        };
-        self.recorded(event(Action::AuthorityPrepare, &record), async {
-            let put = put(&record, Expect::Absent);
-            self.commit_with_bundle(vec![put], |bundle| publish(bundle, &record))
-                .await
-        })
-        .await?;
-        info!(authority = %record.life.id, ?kind, expires = %not_after, "authority prepared");
-        Ok(())
-    }
-
-    async fn make_root(
+    /// Carries out an order on behalf of `actor`. None: it was about an authority that is not there any more.
+    pub(super) async fn carry_out(
         &self,
-        signer: Arc<dyn Signer>,
-        now: UnixTime,
-    ) -> Result<IssuingAuthority, KeeperError> {
-        let Terms {
-            trust_domain,
-            subject,
-            lifetime,
-            ..
-        } = self.terms.clone();
-        let profile = RootProfile {
-            trust_domain,
-            subject,
-            now,
-            lifetime,
-        };
-        Ok(self.ca.pool().run(move || issue_root(signer, &profile)).await??)
-    }
-
-    /// Lets a prepared authority sign, and the active one no more.
-    pub(super) async fn activate(&self, kind: Kind, id: &str) -> Result<(), KeeperError> {
+        kind: Kind,
+        mut order: Order,
+        actor: &Actor,
+    ) -> Result<Option<CarriedOut>, KeeperError> {
         let records = self.records(kind)?;
-        let Some(next) = records.iter().find(|record| record.life.id == id) else {
-            return Ok(());
+        let held = |id: &String| records.iter().find(|record| record.life.id == *id);
+        let (mut made, mut loaded, mut why) = (None, None, None);
+        match &order {
+            Order::Prepare => made = Some(self.make(kind).await?),
+            Order::Activate(id) => {
+                let Some(next) = held(id) else { return Ok(None) };
+                // Before anything is written: one whose key is gone never was active.
+                loaded = self.loaded(next).await?;
+                if loaded.is_none() {
+                    (order, why) = (Order::Discard(id.clone()), Some(KEY_GONE));
+                }
+            }
+            Order::Discard(_) => why = Some(ENDS_TOO_SOON),
+            Order::Retire(_) => why = Some(KEY_GONE),
+            Order::Taint(_) | Order::Revoke(_) | Order::Prune(_) => {}
+        }
+        let (mut changes, mut gone) = (Vec::new(), Vec::new());
+        for record in &records {
+            match order.leaves(&record.life) {
+                None => {
+                    changes.push(Change::delete(
+                        Tree::Authorities,
+                        record.life.id.as_bytes(),
+                        Expect::Any,
+                    ));
+                    gone.push(record.clone());
+                }
+                Some(stage) if stage != record.life.stage => {
+                    let mut record = record.clone();
+                    record.life.stage = stage;
+                    changes.push(put(&record, Expect::Any));
+                }
+                Some(_) => {}
+            }
+        }
+        changes.extend(made.iter().map(|made| put(made, Expect::Absent)));
+        let about = match (&made, order.about()) {
+            (Some(made), _) => made.life.clone(),
+            (None, Some(id)) => match held(id) {
+                Some(record) => Authority {
+                    stage: order.leaves(&record.life).unwrap_or(record.life.stage),
+                    ..record.life.clone()
+                },
+                None if matches!(order, Order::Revoke(_)) => self.foreign(id),
+                None => return Ok(None),
+            },
+            (None, None) => return Ok(None),
         };
-        // Before anything is written: one whose key is gone never was active.
-        let Some(loaded) = self.loaded(next).await? else {
-            return self.retire(kind, id, "its key is gone").await;
-        };
-        let staged = records.iter().filter_map(|record| {
-            let mut record = record.clone();
-            record.life.stage = match record.life.stage {
-                Stage::Prepared if record.life.id == id => Stage::Active,
-                Stage::Active => Stage::Old,
-                _ => return None,
-            };
-            Some(put(&record, Expect::Any))
-        });
-        let changes = staged.collect();
-        self.recorded(event(Action::AuthorityActivate, next), async {
-            self.registry.commit(changes).await?;
-            Ok(())
-        })
+        let mut event = event(actor, kind, &order, &about);
+        if let Some(why) = why {
+            event = event.fact("why", why);
+        }
+        if let (Some(_), Some(before)) = (&made, gone.first()) {
+            event = event.fact("in_place_of", &before.life.id);
+        }
+        self.recorded(
+            event,
+            self.commit_with_bundle(changes, |bundle| {
+                gone.iter()
+                    .for_each(|record| unpublish(bundle, kind, &record.life.id));
+                match &order {
+                    // Also one that no record is about.
+                    Order::Revoke(id) => unpublish(bundle, kind, id),
+                    Order::Taint(id) => taint(bundle, kind, id)?,
+                    _ => {}
+                }
+                made.iter().try_for_each(|made| publish(bundle, made))
+            }),
+        )
         .await?;
-        self.install(loaded);
-        info!(authority = id, ?kind, expires = %next.life.not_after, "authority activated");
-        Ok(())
+        if let Some(loaded) = loaded {
+            self.install(loaded);
+        }
+        self.meter.carried_out(kind, &order);
+        tell(kind, &order, &about, why);
+        // The records went first: a key without a record is found and destroyed later, a record without its key is a riddle.
+        for record in gone {
+            if let Err(error) = self.keys.delete(&record.key).await {
+                warn!(key = %record.key, error = &error as &dyn Error, "the key of an authority that is gone could not be destroyed; it is tried again");
+            }
+        }
+        Ok(Some(CarriedOut {
+            order,
+            authority: about,
+        }))
     }
 
-    /// Lets an authority sign no more; it stays in the bundle for what it has signed.
-    pub(super) async fn retire(&self, kind: Kind, id: &str, why: &str) -> Result<(), KeeperError> {
-        let Some(mut record) = self
-            .records(kind)?
-            .into_iter()
-            .find(|record| record.life.id == id)
-        else {
-            return Ok(());
-        };
-        record.life.stage = Stage::Old;
-        let event = event(Action::AuthorityRetire, &record).fact("why", why);
-        self.recorded(event, async {
-            self.registry.commit(vec![put(&record, Expect::Any)]).await?;
-            Ok(())
-        })
-        .await?;
-        warn!(authority = id, ?kind, why, "authority retired before its time");
-        Ok(())
-    }
-
-    /// Takes an authority out of the bundle and destroys its key.
-    pub(super) async fn prune(&self, kind: Kind, id: &str) -> Result<(), KeeperError> {
-        let Some(record) = self
-            .records(kind)?
-            .into_iter()
-            .find(|record| record.life.id == id)
-        else {
-            return Ok(());
-        };
-        self.recorded(event(Action::AuthorityExpire, &record), async {
-            let delete = Change::delete(Tree::Authorities, id.as_bytes(), Expect::Any);
-            self.commit_with_bundle(vec![delete], |bundle| {
-                match kind {
-                    Kind::X509 => bundle.retain_x509_authorities(|authority| authority.id().as_str() != id),
-                    Kind::Jwt => bundle.retain_jwt_authorities(|authority| authority.key_id().as_str() != id),
-                };
-                Ok(())
-            })
-            .await?;
-            // The record went first: a key without a record is found and destroyed later, a record without its key is a riddle.
-            Ok(self.keys.delete(&record.key).await?)
-        })
-        .await?;
-        info!(authority = id, ?kind, "authority pruned");
-        Ok(())
+    /// An authority of the bundle that another server made, as far as it is known here.
+    fn foreign(&self, id: &str) -> Authority {
+        let now = self.clock.now();
+        Authority {
+            id: id.to_owned(),
+            issued_at: now,
+            not_after: now,
+            stage: Stage::Tainted,
+            upstream: None,
+        }
     }
 
     /// Destroys keys of ours that no record names: a crash between key and commit leaves one.
@@ -182,7 +151,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Commits `changes` together with a change of the bundle, whose sequence grows by one.
+    /// Commits `changes` together with a change of the bundle, whose sequence grows by one if anything in it changes.
     async fn commit_with_bundle(
         &self,
         changes: Vec<Change>,
@@ -225,13 +194,39 @@ fn put(record: &AuthorityRecord, expect: Expect) -> Change {
     Change::put(Tree::Authorities, id, record.to_bytes(), expect)
 }
 
-fn event(action: Action, record: &AuthorityRecord) -> Event {
-    let kind = match record.kind {
-        Kind::X509 => "x509",
-        Kind::Jwt => "jwt",
+fn event(actor: &Actor, kind: Kind, order: &Order, about: &Authority) -> Event {
+    let action = match order {
+        Order::Prepare => Action::AuthorityPrepare,
+        Order::Activate(_) => Action::AuthorityActivate,
+        Order::Discard(_) | Order::Retire(_) => Action::AuthorityRetire,
+        Order::Taint(_) => Action::AuthorityTaint,
+        Order::Revoke(_) => Action::AuthorityRevoke,
+        Order::Prune(_) => Action::AuthorityExpire,
     };
-    Event::new(Actor::Daemon, action, Outcome::Done)
-        .object(Object::authority(&record.life.id))
-        .fact("kind", kind)
-        .fact("expires_at", record.life.not_after)
+    Event::new(actor.clone(), action, Outcome::Done)
+        .object(Object::authority(&about.id))
+        .fact("kind", kind.name())
+        .fact("expires_at", about.not_after)
+}
+
+fn tell(kind: Kind, order: &Order, about: &Authority, why: Option<&str>) {
+    let (authority, kind, expires) = (&about.id, kind.name(), about.not_after);
+    match order {
+        Order::Prepare => info!(authority, kind, %expires, "authority prepared"),
+        Order::Activate(_) => info!(authority, kind, %expires, "authority activated"),
+        Order::Discard(_) | Order::Retire(_) => {
+            warn!(authority, kind, why, "authority retired before its time");
+        }
+        Order::Taint(_) => {
+            warn!(
+                authority,
+                kind, "authority tainted; everything that it signed is made again"
+            );
+        }
+        Order::Revoke(_) => warn!(
+            authority,
+            kind, "authority revoked; nothing that it signed counts any more"
+        ),
+        Order::Prune(_) => info!(authority, kind, "authority pruned"),
+    }
 }

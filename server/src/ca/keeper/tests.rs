@@ -15,12 +15,12 @@ const START: i64 = 1_800_000_000;
 const HOUR: u64 = 3600;
 
 /// A server's heart: registry, keys, clock. A keeper can be made anew from it, as after a restart.
-struct Heart {
+pub(super) struct Heart {
     registry: Registry,
-    keys: Arc<FakeKeyManager>,
-    clock: ManualClock,
-    audit: Audit,
-    connections: Connections,
+    pub(super) keys: Arc<FakeKeyManager>,
+    pub(super) clock: ManualClock,
+    pub(super) audit: Audit,
+    pub(super) connections: Connections,
     _tasks: Tasks,
 }
 
@@ -28,7 +28,7 @@ fn secs(secs: u64) -> Lifetime {
     Lifetime::from_secs(u32::try_from(secs).unwrap()).unwrap()
 }
 
-fn heart() -> Heart {
+pub(super) fn heart() -> Heart {
     let trust_domain: TrustDomain = "example.org".parse().unwrap();
     let store = Arc::new(Memory::new(StoreId::from_bytes([7; 16])));
     let (registry, committer) = Registry::open(store, trust_domain, Vec::new()).unwrap();
@@ -55,7 +55,7 @@ fn heart() -> Heart {
 }
 
 impl Heart {
-    fn keeper(&self) -> Keeper {
+    pub(super) fn keeper(&self) -> Keeper {
         let trust_domain: TrustDomain = "example.org".parse().unwrap();
         let lifetimes = Lifetimes {
             x509_svid: secs(HOUR),
@@ -83,12 +83,14 @@ impl Heart {
             connections: self.connections.clone(),
             audit: self.audit.clone(),
             clock,
+            meter: CaMeter::default(),
+            awaited: Awaited::default(),
         }
     }
 }
 
 impl Keeper {
-    async fn svid(&self) -> muster_pki::x509::X509Svid {
+    pub(super) async fn svid(&self) -> muster_pki::x509::X509Svid {
         let request = X509Request {
             id: "spiffe://example.org/web".parse().unwrap(),
             public_key: LocalKey::generate(KeyAlgorithm::EcP256)
@@ -107,7 +109,7 @@ impl Keeper {
 #[tokio::test]
 async fn through_days_of_rotation_everything_that_was_signed_verifies_until_its_end() {
     let heart = heart();
-    let keeper = heart.keeper();
+    let mut keeper = heart.keeper();
     keeper.start().await.unwrap();
     let mut signed = Vec::new();
     let mut sequence = 0;
@@ -147,9 +149,9 @@ async fn through_days_of_rotation_everything_that_was_signed_verifies_until_its_
 #[tokio::test]
 async fn a_restarted_server_signs_with_the_same_authorities() {
     let heart = heart();
-    let before = heart.keeper();
+    let mut before = heart.keeper();
     before.start().await.unwrap();
-    let after = heart.keeper();
+    let mut after = heart.keeper();
     after.start().await.unwrap();
     assert_eq!(after.bundles.own().sequence(), before.bundles.own().sequence());
     let svid = after.svid().await;
@@ -167,13 +169,13 @@ async fn a_restarted_server_signs_with_the_same_authorities() {
 #[tokio::test]
 async fn an_authority_whose_key_is_gone_is_replaced_and_stays_trusted() {
     let heart = heart();
-    let before = heart.keeper();
+    let mut before = heart.keeper();
     before.start().await.unwrap();
     let old = before.svid().await;
     for key in heart.keys.list().await.unwrap() {
         heart.keys.delete(&key).await.unwrap();
     }
-    let after = heart.keeper();
+    let mut after = heart.keeper();
     after.start().await.unwrap();
     let bundle = after.bundles.own();
     for svid in [old, after.svid().await] {
@@ -184,7 +186,7 @@ async fn an_authority_whose_key_is_gone_is_replaced_and_stays_trusted() {
 #[tokio::test]
 async fn a_key_manager_that_is_down_stops_no_signing_and_is_tried_again() {
     let heart = heart();
-    let keeper = heart.keeper();
+    let mut keeper = heart.keeper();
     keeper.start().await.unwrap();
     heart.clock.advance(Duration::from_secs(13 * HOUR));
     heart.keys.set_down(true);
@@ -211,7 +213,7 @@ async fn a_key_that_no_record_names_is_destroyed_at_the_start() {
 /// The keeper at an hour after the start at which the next X.509 authority was to be prepared and active long ago.
 async fn late() -> (Heart, Keeper) {
     let heart = heart();
-    let keeper = heart.keeper();
+    let mut keeper = heart.keeper();
     keeper.start().await.unwrap();
     heart.clock.advance(Duration::from_secs(21 * HOUR));
     (heart, keeper)
@@ -233,7 +235,7 @@ impl Keeper {
 
 #[tokio::test]
 async fn a_new_authority_signs_once_the_last_connected_node_holds_it() {
-    let (heart, keeper) = late().await;
+    let (heart, mut keeper) = late().await;
     let first = keeper.active();
     let id: muster_identity::SpiffeId = "spiffe://example.org/node".parse().unwrap();
     let nodes = [
@@ -256,7 +258,7 @@ async fn a_new_authority_signs_once_the_last_connected_node_holds_it() {
 
 #[tokio::test]
 async fn a_node_that_hangs_holds_a_new_authority_up_for_ten_seconds() {
-    let (heart, keeper) = late().await;
+    let (heart, mut keeper) = late().await;
     let first = keeper.active();
     let _hangs = heart
         .connections
@@ -274,7 +276,7 @@ async fn a_node_that_hangs_holds_a_new_authority_up_for_ten_seconds() {
 #[tokio::test]
 async fn an_authority_whose_key_went_before_its_time_is_never_said_to_be_active() {
     let heart = heart();
-    let keeper = heart.keeper();
+    let mut keeper = heart.keeper();
     keeper.start().await.unwrap();
     heart.clock.advance(Duration::from_secs(13 * HOUR));
     keeper.turn().await.unwrap();
@@ -298,7 +300,7 @@ async fn an_authority_whose_key_went_before_its_time_is_never_said_to_be_active(
 
 #[tokio::test]
 async fn what_cannot_be_recorded_is_not_done_and_leaves_no_heap_of_keys() {
-    let (heart, keeper) = late().await;
+    let (heart, mut keeper) = late().await;
     let (sequence, keys) = (keeper.sequence(), heart.keys.list().await.unwrap().len());
     heart.audit.set_memory_full(true);
     for _ in 0..5 {
