@@ -7,6 +7,7 @@ mod admin_sockets;
 mod agent_admin;
 mod attacks;
 mod audit;
+mod authorities;
 mod bounds;
 mod clients;
 mod containers;

@@ -178,3 +178,37 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// What is out of date is made again soon and never later than it was planned, so many in a second; what nobody planned is not.
+    #[test]
+    fn what_is_made_again_is_spread_and_never_put_off(seed in any::<u64>(), count in 1_usize..2_000, a_second in 1_usize..200, running in 0_usize..50) {
+        let mut renewals = Renewals::new(Jitter::seeded(seed));
+        let life = Validity { received: at(0), ends: at(36_000) };
+        (0..count).for_each(|key| renewals.held(key, life, at(0)));
+        (0..running.min(count)).for_each(|key| renewals.want(key, at(10_000)));
+        let under_way = renewals.due(at(10_000), usize::MAX);
+        let planned = renewals.next_wake();
+        let stale: Vec<usize> = (0..count + 5).collect();
+        renewals.make_again(stale, a_second, at(10_000));
+        prop_assert!(renewals.next_wake() <= planned || planned.is_none());
+        let (mut made, mut now) = (0, 10_000);
+        let last = 10_000 + START_SPREAD + i64::try_from(count / a_second).unwrap() + 1;
+        while now <= last {
+            let due = renewals.due(at(now), usize::MAX);
+            prop_assert!(due.len() <= a_second, "{} in one second", due.len());
+            for key in due {
+                prop_assert!(key < count);
+                renewals.finished(&key, issued(now, 36_000), at(now));
+                made += 1;
+            }
+            now += 1;
+        }
+        prop_assert_eq!(made, count - under_way.len());
+        // What was under way may have been signed by what is out of date: it is made once more.
+        for key in &under_way {
+            renewals.finished(key, issued(now, 36_000), at(now));
+        }
+        prop_assert_eq!(renewals.due(at(now), usize::MAX).len(), under_way.len());
+    }
+}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{audit, bundle, dev, entry, fetch, health, log, mint, node, token, validate};
+use crate::{audit, authority, bundle, dev, entry, fetch, health, log, mint, node, token, validate};
 
 /// Identities for the processes that earned them.
 #[derive(Debug, Parser)]
@@ -46,6 +46,9 @@ pub(crate) enum Command {
     /// Trust bundles: the keys by which SVIDs are verified.
     #[command(subcommand)]
     Bundle(bundle::BundleCommand),
+    /// Authorities: what signs, and its forced rotation.
+    #[command(subcommand)]
+    Authority(authority::AuthorityCommand),
     /// Sign an SVID by name, without a node or an entry.
     #[command(subcommand)]
     Mint(mint::MintCommand),

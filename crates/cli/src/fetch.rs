@@ -1,8 +1,11 @@
 //! `muster fetch`: what a workload sees. This process is the workload: what it gets depends on who runs it.
 
 mod bundles;
+mod identity;
 mod jwt;
 mod x509;
+
+pub(crate) use identity::identity;
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! `muster`: the operator's command.
 //!
 //! ```text
-//! entry, node, token, bundle, mint, log, health ─gRPC, admin socket→ server or agent
+//! entry, node, token, bundle, authority, mint, log, health ─gRPC, admin socket→ server or agent
 //! fetch                                         ─gRPC, Workload API→ agent, as any workload
 //! audit                                         ─→ the files of an audit log, no daemon
 //! validate                                      ─→ muster-pki, no daemon, no clock but the one you name
@@ -16,6 +16,7 @@
 
 mod args;
 mod audit;
+mod authority;
 mod bundle;
 mod connect;
 mod dev;
@@ -32,6 +33,7 @@ mod node;
 mod output;
 mod pages;
 mod pem;
+mod remote;
 mod token;
 mod validate;
 
@@ -71,6 +73,7 @@ async fn run(command: Command, style: &Style) -> Result<Answer, Failure> {
         Command::Node(command) => command.run(style).await,
         Command::Token(command) => command.run().await,
         Command::Bundle(command) => command.run(style).await,
+        Command::Authority(command) => command.run(style).await,
         Command::Mint(command) => command.run().await,
         Command::Fetch(command) => command.run(style).await,
         Command::Validate(command) => command.run(),

@@ -80,7 +80,7 @@ impl X509 {
 }
 
 /// One message, checked as a workload should check it.
-struct Update {
+pub(super) struct Update {
     svids: Vec<Held>,
     federated: BTreeMap<TrustDomain, Bundle>,
 }
@@ -93,7 +93,18 @@ struct Held {
 }
 
 impl Update {
-    fn read(message: X509svidResponse) -> Result<Self, Failure> {
+    /// The first identity, as who uses it himself needs it.
+    pub(super) fn first(self) -> Result<(X509Svid, LocalKey, Bundle), Failure> {
+        let held = self.svids.into_iter().next();
+        let Held {
+            svid, key, bundle, ..
+        } =
+            held.ok_or_else(|| Failure::refused("could not use the agent's answer", "it holds no identity"))?;
+        let key = LocalKey::from_pkcs8(key.expose_secret()).map_err(|error| wrong(0, &error))?;
+        Ok((svid, key, bundle))
+    }
+
+    pub(super) fn read(message: X509svidResponse) -> Result<Self, Failure> {
         if message.svids.is_empty() {
             // A refusal has a status; a list without anything says nothing (Workload API 4.5).
             return Err(Failure::refused(
