@@ -83,6 +83,19 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The content of an OBJECT IDENTIFIER: at least one number, each ended and in its shortest form (X.690 8.19).
+    pub(crate) fn read_oid(&mut self) -> Result<&'a [u8], NotDer> {
+        let content = self.read(OID)?;
+        let ends = content.last().is_some_and(|byte| *byte < 0x80);
+        let mut begins = true;
+        let padded = content.iter().any(|byte| {
+            let pads = begins && *byte == 0x80;
+            begins = *byte < 0x80;
+            pads
+        });
+        if ends && !padded { Ok(content) } else { Err(NotDer) }
+    }
+
     /// The content of a BIT STRING of whole bytes.
     pub(crate) fn read_bit_string(&mut self) -> Result<&'a [u8], NotDer> {
         match self.read(BIT_STRING)? {
@@ -178,6 +191,20 @@ mod tests {
             Reader::new(&[0x02, 0x02, 0x00, 0x80]).read_positive_integer(),
             Ok(&[0x80][..])
         );
+    }
+
+    #[test]
+    fn object_identifiers_end_and_are_not_padded() {
+        for bad in [
+            &[0x06, 0x00][..],
+            &[0x06, 0x02, 0x55, 0x80],
+            &[0x06, 0x03, 0x55, 0x80, 0x01],
+            &[0x06, 0x01, 0x80],
+        ] {
+            assert_eq!(Reader::new(bad).read_oid(), Err(NotDer), "{bad:x?}");
+        }
+        let good = [0x06, 0x03, 0x2a, 0x86, 0x48];
+        assert_eq!(Reader::new(&good).read_oid(), Ok(&good[2..]));
     }
 
     proptest! {

@@ -57,6 +57,8 @@ impl Certificate {
         let (issuer, _) = fields.read_with_header(der::SEQUENCE)?;
         let validity = Validity::parse(fields.read(der::SEQUENCE)?)?;
         let (subject, _) = fields.read_with_header(der::SEQUENCE)?;
+        super::name::check_form(issuer)?;
+        super::name::check_form(subject)?;
         let (spki, _) = fields.read_with_header(der::SEQUENCE)?;
         let public_key = PublicKey::from_spki_der(spki)?;
         // Unique identifiers are obsolete (RFC 5280 4.1.2.8) and mean nothing to any rule.

@@ -65,7 +65,7 @@ impl Extensions {
         let mut list = Reader::new(content);
         while !list.is_empty() {
             let mut fields = Reader::new(list.read(der::SEQUENCE)?);
-            let oid = fields.read(der::OID)?;
+            let oid = fields.read_oid()?;
             let critical = fields.read_default_false()?;
             let value = fields.read(der::OCTET_STRING)?;
             fields.finish()?;
@@ -81,7 +81,12 @@ impl Extensions {
 
     fn take(&mut self, oid: &[u8], critical: bool, value: &[u8]) -> Result<(), NotDer> {
         match oid {
-            [0x55, 0x1d, 14] => self.subject_key_id = Some(whole(value, der::OCTET_STRING)?.to_vec()),
+            // RFC 5280 4.2.1.1, 4.2.1.2: never critical. The key ids are not part of any rule here, so that one which is
+            // critical is one that nobody evaluates.
+            [0x55, 0x1d, 14] => {
+                self.subject_key_id = Some(whole(value, der::OCTET_STRING)?.to_vec());
+                self.unknown_critical |= critical;
+            }
             [0x55, 0x1d, 15] => self.key_usage = Some(KeyUsage::parse(critical, value)?),
             [0x55, 0x1d, 17] => self.alternative_names = Some(AlternativeNames::parse(critical, value)?),
             [0x55, 0x1d, 19] => self.basic_constraints = Some(BasicConstraints::parse(value)?),
@@ -89,6 +94,11 @@ impl Extensions {
             [0x55, 0x1d, 35] => {
                 let mut fields = Reader::new(whole(value, der::SEQUENCE)?);
                 self.authority_key_id = fields.read_optional(0x80)?.map(<[u8]>::to_vec);
+                // Names and serial number of the issuer's own certificate, which nothing here looks at.
+                fields.read_optional(0xa1)?;
+                fields.read_optional(0x82)?;
+                fields.finish()?;
+                self.unknown_critical |= critical;
             }
             [0x55, 0x1d, 37] => self.extended_key_usage = Some(ExtendedKeyUsage::parse(value)?),
             _ => self.unknown_critical |= critical,
@@ -115,12 +125,13 @@ impl BasicConstraints {
 
 impl KeyUsage {
     fn parse(critical: bool, value: &[u8]) -> Result<Self, NotDer> {
-        let (first, unused) = match whole(value, der::BIT_STRING)? {
-            [unused @ 0..=7, bits @ ..] if bits.len() <= 2 => (bits.first().copied().unwrap_or(0), *unused),
+        let (first, last, unused) = match whole(value, der::BIT_STRING)? {
+            [unused @ 0..=7, first] => (*first, *first, *unused),
+            [unused @ 0..=7, first, last] => (*first, *last, *unused),
             _ => return Err(NotDer),
         };
         // No bit that the encoding calls unused may be set, and no usage at all is no usage (RFC 5280 4.2.1.3).
-        if first == 0 || (value.len() == 4 && first.trailing_zeros() < u32::from(unused)) {
+        if first == 0 || last.trailing_zeros() < u32::from(unused) {
             return Err(NotDer);
         }
         Ok(Self {

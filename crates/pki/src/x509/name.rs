@@ -176,6 +176,33 @@ pub enum NameError {
     Country,
 }
 
+/// Whether `der` is a distinguished name at all (RFC 5280 4.1.2.4): no part of one is read by any rule, but what has no
+/// form has no meaning that two readers would agree on.
+pub(super) fn check_form(der: &[u8]) -> Result<(), NotDer> {
+    let mut rdns = Reader::new(super::extensions::whole(der, der::SEQUENCE)?);
+    while !rdns.is_empty() {
+        let mut attributes = Reader::new(rdns.read(der::SET)?);
+        // At least one.
+        loop {
+            let mut fields = Reader::new(attributes.read(der::SEQUENCE)?);
+            fields.read_oid()?;
+            let well = match fields.read_any()? {
+                (0x0c, text) => std::str::from_utf8(text).is_ok(),
+                (0x13 | 0x16, text) => text.is_ascii(),
+                _ => true,
+            };
+            fields.finish()?;
+            if !well {
+                return Err(NotDer);
+            }
+            if attributes.is_empty() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The attributes as (OID, text), in order.
 fn attributes(der: &[u8]) -> Result<Vec<(&[u8], &str)>, NotDer> {
     let mut found = Vec::new();
@@ -227,6 +254,28 @@ mod tests {
             name.with(A::SerialNumber, "12 34"),
             Err(NameError::Characters("serialNumber"))
         );
+    }
+
+    #[test]
+    fn a_name_of_any_certificate_has_a_form() {
+        let attribute =
+            |tag, text: &[u8]| der::value(der::SEQUENCE, &[&[6, 3, 0x55, 4, 3], &der::value(tag, &[text])]);
+        let name = |attributes: &[&[u8]]| der::value(der::SEQUENCE, &[&der::value(der::SET, attributes)]);
+        let (one, two) = (attribute(0x0c, b"a"), attribute(0x1e, b"\0b"));
+        for good in [vec![0x30, 0], name(&[&one]), name(&[&one, &two])] {
+            assert_eq!(check_form(&good), Ok(()), "{good:x?}");
+        }
+        for bad in [
+            name(&[]),
+            name(&[&attribute(0x0c, b"\xff")]),
+            name(&[&attribute(0x13, b"\xff")]),
+            name(&[&one, &[5, 0]]),
+            name(&[&[0x30, 2, 6, 0]]),
+            vec![0x30, 2, 5, 0],
+            vec![0x30, 0, 0],
+        ] {
+            assert_eq!(check_form(&bad), Err(NotDer), "{bad:x?}");
+        }
     }
 
     #[test]

@@ -130,7 +130,9 @@ fn subtrees(content: Option<&[u8]>) -> Result<Vec<Subtree>, NotDer> {
         let subtree = match fields.read_any()? {
             (0x82, base) => Subtree::Dns(ascii(base)?),
             (0x86, base) => Subtree::Uri(ascii(base)?),
-            (0x87, base) if matches!(base.len(), 8 | 32) => Subtree::Ip(base.to_vec()),
+            (0x87, base) if matches!(base.len(), 8 | 32) && is_mask(&base[base.len() / 2..]) => {
+                Subtree::Ip(base.to_vec())
+            }
             (0x87, _) => return Err(NotDer),
             _ => Subtree::Other,
         };
@@ -147,6 +149,14 @@ fn subtrees(content: Option<&[u8]>) -> Result<Vec<Subtree>, NotDer> {
     } else {
         Ok(found)
     }
+}
+
+/// RFC 5280 4.2.1.10: a mask in the style of RFC 4632, ones in front and zeros behind.
+fn is_mask(bytes: &[u8]) -> bool {
+    let ones: u32 = bytes.iter().map(|byte| byte.count_ones()).sum();
+    let leading = bytes.iter().take_while(|byte| **byte == 0xff).count() * 8;
+    let partial = bytes.get(leading / 8).map_or(0, |byte| byte.leading_ones());
+    usize::try_from(ones).is_ok_and(|ones| ones == leading + partial as usize)
 }
 
 /// The host of `scheme://[user@]host[:port]/…`; none when there is no authority or the host is an IPv6 literal.
@@ -273,6 +283,21 @@ mod tests {
         assert!(constraints.allow(Some(&ip(&[10, 1, 2, 3])), true));
         assert!(!constraints.allow(Some(&ip(&[11, 1, 2, 3])), true));
         assert!(!constraints.allow(Some(&ip(&[0; 16])), true));
+    }
+
+    #[test]
+    fn a_mask_has_its_ones_in_front() {
+        for good in [
+            [0, 0, 0, 0],
+            [255, 0, 0, 0],
+            [255, 240, 0, 0],
+            [255, 255, 255, 255],
+        ] {
+            assert!(is_mask(&good), "{good:?}");
+        }
+        for bad in [[255, 0, 255, 0], [0, 255, 0, 0], [255, 241, 0, 0], [1, 0, 0, 0]] {
+            assert!(!is_mask(&bad), "{bad:?}");
+        }
     }
 
     #[test]
