@@ -5,6 +5,7 @@
 //	client serve ADDRESS PEER-ID            mTLS echo with SVIDs that follow rotation
 //	client dial ADDRESS PEER-ID N           N new connections, one echo each; stops early when stdin closes
 //	client hammer N                         N times: a new connection to the Workload API and one fetch
+//	client judge                            what go-spiffe says of chains and tokens, one question and one answer a line
 //
 // The Workload API is the one that SPIFFE_ENDPOINT_SOCKET names.
 package main
@@ -102,6 +103,9 @@ func main() {
 func run(ctx context.Context, command string, args []string) error {
 	if command == "hammer" {
 		return hammer(ctx, args[0])
+	}
+	if command == "judge" {
+		return judge(os.Stdin, os.Stdout)
 	}
 	if command == "serve" || command == "dial" {
 		return overTLS(ctx, command, args)
