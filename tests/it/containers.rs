@@ -9,14 +9,15 @@ use std::{
 use muster_tests::{Cluster, Process, Settings, Workload, need, need_root};
 use nix::sys::signal::Signal;
 
-struct Docker {
+/// A dockerd of a story's own.
+pub(crate) struct Docker {
     socket: String,
     daemon: Option<Process>,
 }
 
 impl Docker {
     /// A daemon of our own, with everything below `dir`; none where dockerd is not installed.
-    fn start(dir: &Path) -> Option<Self> {
+    pub(crate) fn start(dir: &Path) -> Option<Self> {
         if !need("dockerd", Path::new("/usr/sbin/dockerd").exists()) {
             return None;
         }
@@ -47,7 +48,8 @@ impl Docker {
         })
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    /// Runs `docker`, which must succeed.
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         let output = Command::new("docker")
             .arg("-H")
             .arg(&self.socket)
@@ -62,7 +64,8 @@ impl Docker {
         output
     }
 
-    fn text(&self, args: &[&str]) -> String {
+    /// The same, and what it printed.
+    pub(crate) fn text(&self, args: &[&str]) -> String {
         String::from_utf8(self.run(args).stdout)
             .unwrap()
             .trim()

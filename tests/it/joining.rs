@@ -1,13 +1,20 @@
 //! Join tokens: one token, one node.
 
-use muster_pki::{KeyAlgorithm, LocalKey, x509::create_csr};
+use std::{fs, process::Command, sync::Arc};
+
+use muster_identity::{Lifetime, UnixTime};
+use muster_pki::{
+    KeyAlgorithm, LocalKey,
+    bundle::Bundle,
+    x509::{RootProfile, ca_subject, create_csr, issue_root},
+};
 use muster_proto::spire::server::agent::{
     AgentX509svidParams, AttestAgentRequest, CreateJoinTokenRequest, ListAgentsRequest,
     agent_client::AgentClient,
     attest_agent_request::{Params, Step},
 };
 use muster_proto::spire::types::AttestationData;
-use muster_tests::{Cluster, Settings};
+use muster_tests::{Cluster, Settings, TRUST_DOMAIN, binary};
 use tonic::{Code, Status, transport::Channel};
 
 async fn attest(mut client: AgentClient<Channel>, token: String, csr: Vec<u8>) -> Result<String, Status> {
@@ -133,4 +140,58 @@ fn unknown_and_expired_tokens_are_told_apart_from_each_other() {
     });
     let expired = join(&short).unwrap_err();
     assert!(expired.message().contains("expired"), "{expired}");
+}
+
+/// There is no trust on first use: what answers at the server's address is not the server for that.
+#[test]
+fn a_server_that_is_not_the_pinned_one_is_not_joined_and_never_sees_the_token() {
+    let cluster = Cluster::start_server_only(&Settings::default());
+    let token = token(&cluster, 600);
+    let of_others = cluster.path().join("others.pem");
+    let root = RootProfile {
+        trust_domain: TRUST_DOMAIN.parse().unwrap(),
+        subject: ca_subject(),
+        now: UnixTime::from_secs(time::OffsetDateTime::now_utc().unix_timestamp()),
+        lifetime: Lifetime::from_secs(600).unwrap(),
+    };
+    let root = issue_root(Arc::new(new_key()), &root).unwrap();
+    let mut bundle = Bundle::new(TRUST_DOMAIN.parse().unwrap());
+    bundle.put_x509_authority(root.authority().clone());
+    fs::write(&of_others, bundle.x509_pem()).unwrap();
+    let of_others = of_others.display().to_string();
+    let (server, data) = (cluster.server_address(), cluster.path().join("node"));
+    let join = |pin: &[&str]| {
+        let output = Command::new(binary("muster-agent"))
+            .args([
+                "join",
+                "--server",
+                server,
+                "--token",
+                &token,
+                "--config",
+                "/nonexistent",
+            ])
+            .arg("--data-dir")
+            .arg(&data)
+            .args(pin)
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let (code, said) = join(&[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("--bundle"), "{said}");
+    for pin in [["--bundle-sha256", &"ab".repeat(32)], ["--bundle", &of_others]] {
+        let (code, said) = join(&pin);
+        assert_eq!(code, Some(1), "{pin:?}: {said}");
+        assert!(!said.contains(&token), "{said}");
+    }
+    // Nobody who was asked above has it: it still lets its one node in.
+    let csr = csr_of(&new_key());
+    let joined = cluster
+        .block_on(async { attest(AgentClient::new(cluster.channel().await), token.clone(), csr).await });
+    assert!(joined.is_ok(), "{joined:?}");
 }

@@ -1,6 +1,6 @@
 //! What is in the packages: programs that are hard to bend, and a true list of what they are made of.
 
-use std::{fs, process::Command};
+use std::{collections::BTreeSet, fs, process::Command};
 
 use muster_tests::{Machine, Packages, need_programs, root};
 use serde_json::Value;
@@ -71,4 +71,63 @@ fn host_systemd_packaged_programs_are_hardened_and_their_bill_of_materials_is_th
             "{program}: what only tests or builds"
         );
     }
+}
+
+#[test]
+fn host_systemd_the_archive_holds_what_the_packages_hold_and_the_sums_are_right() {
+    if !Machine::is_possible() {
+        return;
+    }
+    let packages = Packages::of_this_build();
+    // `tar` lists files with their modes and folders with a slash at their end; folders are left to whoever unpacks.
+    let files = |listed: Vec<u8>, below: usize| -> BTreeSet<String> {
+        let listed = String::from_utf8(listed).unwrap();
+        let files = listed.lines().filter(|path| !path.ends_with('/'));
+        files
+            .map(|path| path.split('/').skip(below).collect::<Vec<_>>().join("/"))
+            .collect()
+    };
+    let mut packed = BTreeSet::new();
+    for deb in packages.first() {
+        let tree = Command::new("dpkg-deb")
+            .arg("--fsys-tarfile")
+            .arg(&deb)
+            .output()
+            .unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let tar = dir.path().join("tar");
+        fs::write(&tar, tree.stdout).unwrap();
+        packed.extend(files(
+            Command::new("tar").arg("-tf").arg(&tar).output().unwrap().stdout,
+            1,
+        ));
+    }
+    let archive = fs::read_dir(packages.folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.to_string_lossy().ends_with(".tar.gz"))
+        .unwrap();
+    let listed = Command::new("tar")
+        .arg("-tzf")
+        .arg(&archive)
+        .output()
+        .unwrap()
+        .stdout;
+    packed.extend(["CHANGELOG.md", "LICENSE", "README.md"].map(str::to_owned));
+    assert_eq!(files(listed, 1), packed);
+    assert!(packed.contains("usr/bin/muster-agent"), "{packed:?}");
+
+    let checked = Command::new("sha256sum")
+        .args(["--check", "--strict", "SHA256SUMS"])
+        .current_dir(packages.folder())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(checked.stdout).unwrap();
+    assert!(checked.status.success(), "{said}");
+    // Three packages, three lists of parts, the archive and the image.
+    assert_eq!(
+        said.lines().filter(|line| line.ends_with(": OK")).count(),
+        8,
+        "{said}"
+    );
 }

@@ -31,7 +31,7 @@ impl Packages {
             .expect("a program lies in a folder")
             .to_path_buf();
         let made = Command::new(root().join("packages/assemble"))
-            .args(["--only", "debs", "--fast", "yes"])
+            .args(["--fast", "yes"])
             .arg(binaries)
             .arg(dir.path().join("1"))
             .output()
@@ -49,9 +49,14 @@ impl Packages {
         packages
     }
 
+    /// The folder with all that is handed out beside the packages of the first revision: archive, image, lists of parts, sums.
+    pub fn folder(&self) -> PathBuf {
+        self.dir.path().join("1")
+    }
+
     /// The first revision: server, node agent, command.
     pub fn first(&self) -> Vec<PathBuf> {
-        debs(&self.dir.path().join("1"))
+        debs(&self.folder())
     }
 
     /// The second.
