@@ -10,6 +10,9 @@ use crate::{
 
 /// How long a daemon may settle after its start.
 const SETTLE: Duration = Duration::from_secs(10);
+/// How long until the entries that were just made are not only in the journal, but written behind it too: the server begins with
+/// that half a minute after a change, and until then it has work to do.
+const WRITTEN: Duration = Duration::from_secs(45);
 const STREAMS: usize = 1_000;
 
 pub(crate) async fn idle(table: &mut Table, spire: Option<&Side>, ours: &Side) {
@@ -69,7 +72,7 @@ pub(crate) async fn streams(table: &mut Table, mut spire: Option<&mut Side>, our
 
 /// Watches all daemons at once: they do nothing, so none disturbs another.
 pub(crate) async fn idle_cpu(table: &mut Table, spire: Option<&Side>, ours: &Side, over: Duration) {
-    tokio::time::sleep(SETTLE).await;
+    tokio::time::sleep(WRITTEN).await;
     let sides: Vec<&Side> = spire.into_iter().chain([ours]).collect();
     let spent = || -> Vec<[Duration; 2]> {
         sides
