@@ -152,6 +152,13 @@ pub(crate) const CLASSES: &[Class] = &[
         "",
     ),
     they("X30", Judge::Go, "signed by unknown authority", "root bent"),
+    they("X30", Judge::Go, "cannot parse dnsName", "strange characters"),
+    they(
+        "X30",
+        Judge::Go,
+        "unable to parse certificate: x509: invalid",
+        " bent: ",
+    ),
     they("X30", Judge::OpenSsl, "it cannot be read", " bent: "),
     they(
         "X30",
