@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use aws_lc_rs::signature::{self, ParsedPublicKey, UnparsedPublicKey, VerificationAlgorithm};
+use aws_lc_rs::signature::{
+    self, ParsedPublicKey, RsaParameters, RsaPssSaltLength, UnparsedPublicKey, VerificationAlgorithm,
+};
 use rustls_pki_types::alg_id;
 
 use crate::der::{self, NotDer, Reader};
@@ -194,6 +196,31 @@ impl PublicKey {
             .map_err(|_| BadSignature)
     }
 }
+
+impl PublicKey {
+    /// Checks an RSASSA-PSS signature over SHA-256 whose salt is either as long as the hash or as long as the key allows: makers
+    /// that are not told a length choose one of the two (RFC 8017 9.1.1).
+    ///
+    /// # Errors
+    /// When the key is not RSA, or the signature is not this key's over this message.
+    pub fn verify_pss_sha256(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+        if !matches!(self.kind, KeyKind::Rsa { .. }) {
+            return Err(BadSignature);
+        }
+        [&signature::RSA_PSS_2048_8192_SHA256, &PSS_SHA256_LONGEST_SALT]
+            .into_iter()
+            .find(|algorithm| {
+                UnparsedPublicKey::new(*algorithm, self.key_bytes())
+                    .verify(message, signature)
+                    .is_ok()
+            })
+            .map(drop)
+            .ok_or(BadSignature)
+    }
+}
+
+static PSS_SHA256_LONGEST_SALT: RsaParameters =
+    signature::RSA_PSS_2048_8192_SHA256.with_pss_salt_length(RsaPssSaltLength::Max);
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -21,6 +21,7 @@
 
 pub mod bundle;
 mod der;
+pub mod ecdsa;
 mod json;
 pub mod jwk;
 pub mod jws;

@@ -1,5 +1,7 @@
 //! Private keys that live in this process.
 
+mod pem;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -242,6 +244,9 @@ pub enum LocalKeyError {
     /// A good key of a kind that is not used here.
     #[error("the private key is outside the policy")]
     Policy(#[from] PublicKeyError),
+    /// No PEM with exactly one private key in it.
+    #[error("expected PEM with one unencrypted private key (PKCS#8, PKCS#1 or SEC 1)")]
+    Pem,
     /// The library would not write the key.
     #[error("the private key could not be written as PKCS#8")]
     Export,

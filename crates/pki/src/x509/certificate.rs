@@ -1,10 +1,12 @@
 //! One certificate, taken apart once.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use rustls_pki_types::CertificateDer;
 
 use super::extensions::Extensions;
+use super::name;
 use super::serial::Serial;
 use super::signed::Signed;
 use super::validity::Validity;
@@ -145,6 +147,32 @@ impl Certificate {
             .alternative_names
             .as_ref()
             .map_or(&[], |names| &names.dns)
+    }
+
+    /// Its addresses, each of four or sixteen bytes.
+    #[must_use]
+    pub fn ip_addresses(&self) -> Vec<IpAddr> {
+        let names = self.extensions.alternative_names.as_ref();
+        let addresses = names.into_iter().flat_map(|names| &names.ips);
+        let address = |bytes: &Vec<u8>| match bytes.as_slice() {
+            bytes if bytes.len() == 4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+            bytes => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        };
+        addresses.filter_map(address).collect()
+    }
+
+    /// The common name of its subject, when it has exactly one that is text: of two nobody can say which is meant.
+    #[must_use]
+    pub fn common_name(&self) -> Option<&str> {
+        name::common_name(&self.subject)
+    }
+
+    /// Whether its key usage names digitalSignature. Without the extension it names nothing (RFC 5280 4.2.1.3 would allow all).
+    #[must_use]
+    pub fn may_sign_data(&self) -> bool {
+        self.extensions
+            .key_usage
+            .is_some_and(|usage| usage.digital_signature)
     }
 
     /// Whether it says of itself that it may sign certificates (RFC 5280 4.2.1.9).

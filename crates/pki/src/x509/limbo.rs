@@ -117,5 +117,12 @@ fn path_found(case: &Value) -> bool {
     let at = time::OffsetDateTime::parse(at, &time::format_description::well_known::Rfc3339).expect("a time");
     let now = muster_identity::UnixTime::from_secs(at.unix_timestamp());
     // Without the second opinion: that one asks for client certificates, and the collection's are servers'.
-    Path::find(&leaf, &intermediates, &authorities, now).is_ok()
+    Path::find(
+        &leaf,
+        &intermediates,
+        &authorities,
+        super::path::Profile::Svid,
+        now,
+    )
+    .is_ok()
 }

@@ -15,6 +15,7 @@
 
 mod authority;
 mod certificate;
+mod chain;
 mod csr;
 mod extensions;
 mod issue;
@@ -31,6 +32,7 @@ mod verify;
 
 pub use authority::{AuthorityError, AuthorityId, X509Authority};
 pub use certificate::{Certificate, CertificateError, MAX_CERTIFICATE};
+pub use chain::{Chain, VerifiedChain, VerifyChainError};
 pub use csr::{Csr, CsrError, MAX_CSR, create_csr, create_named_csr};
 pub use issue::{
     BACKDATE, IssueError, IssuingAuthority, RootProfile, Subject, X509SvidProfile, ca_subject, issue_root,

@@ -221,6 +221,29 @@ fn attributes(der: &[u8]) -> Result<Vec<(&[u8], &str)>, NotDer> {
     Ok(found)
 }
 
+/// The text of the only common name in a DER `Name` of any shape; none when there is none, more than one, or one that is no text.
+pub(super) fn common_name(der: &[u8]) -> Option<&str> {
+    let mut found = None;
+    let mut rdns = Reader::new(super::extensions::whole(der, der::SEQUENCE).ok()?);
+    while !rdns.is_empty() {
+        let mut parts = Reader::new(rdns.read(der::SET).ok()?);
+        while !parts.is_empty() {
+            let mut fields = Reader::new(parts.read(der::SEQUENCE).ok()?);
+            if fields.read(der::OID).ok()? != [0x55, 4, 3] {
+                continue;
+            }
+            let text = match fields.read_any().ok()? {
+                (0x0c | 0x13 | 0x16, text) => std::str::from_utf8(text).ok()?,
+                _ => return None,
+            };
+            if found.replace(text).is_some() {
+                return None;
+            }
+        }
+    }
+    found.filter(|text| !text.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,12 +23,14 @@ impl<'a> Path<'a> {
         leaf: &'a Certificate,
         intermediates: &'a [Certificate],
         authorities: &'a [X509Authority],
+        profile: Profile,
         now: UnixTime,
     ) -> Result<Self, PathError> {
         in_time(leaf, now)?;
         let mut search = Search {
             intermediates,
             authorities,
+            profile,
             now,
             budget: SIGNATURE_BUDGET,
             certificates: vec![leaf],
@@ -44,9 +46,19 @@ impl<'a> Path<'a> {
     }
 }
 
+/// By whose rules a path is judged.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Profile {
+    /// Those of X509-SVID.
+    Svid,
+    /// Those of RFC 5280 alone: a PKI that knows nothing of SPIFFE bounds the purposes of its issuers as it likes.
+    Any,
+}
+
 struct Search<'a> {
     intermediates: &'a [Certificate],
     authorities: &'a [X509Authority],
+    profile: Profile,
     now: UnixTime,
     budget: u32,
     /// The path so far, leaf first.
@@ -106,15 +118,19 @@ impl<'a> Search<'a> {
             _ => return Err(PathError::KeyUsage),
         }
         // RFC 5280 4.2.1.12 in its usual reading: purposes in a CA certificate bound what stands below.
-        if extensions
-            .extended_key_usage
-            .is_some_and(|usage| !(usage.any || usage.server_auth && usage.client_auth))
+        if self.profile == Profile::Svid
+            && extensions
+                .extended_key_usage
+                .is_some_and(|usage| !(usage.any || usage.server_auth && usage.client_auth))
         {
             return Err(PathError::ExtendedKeyUsage);
         }
         // XS 3.2: a signing certificate's SPIFFE ID has no path.
         let names_a_workload = |uri: &String| uri.starts_with("spiffe://") && !is_trust_domain_uri(uri);
-        if place == Place::Intermediate && issuer.uris().iter().any(names_a_workload) {
+        if self.profile == Profile::Svid
+            && place == Place::Intermediate
+            && issuer.uris().iter().any(names_a_workload)
+        {
             return Err(PathError::SigningPath);
         }
         in_time(issuer, self.now)?;

@@ -8,11 +8,20 @@ use std::time::Duration;
 
 use muster_identity::UnixTime;
 use rustls_pki_types::CertificateDer;
-use webpki::{EndEntityCert, KeyUsage};
+use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage};
 
 use super::path::Path;
 
-pub(super) fn confirm(path: &Path<'_>, now: UnixTime) -> Result<(), webpki::Error> {
+/// What the certificates of a path must be for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose {
+    /// clientAuth, where they say anything.
+    Client,
+    /// Whatever they say.
+    Any,
+}
+
+pub(super) fn confirm(path: &Path<'_>, purpose: Purpose, now: UnixTime) -> Result<(), webpki::Error> {
     let [leaf, intermediates @ ..] = path.certificates.as_slice() else {
         return Err(webpki::Error::BadDer);
     };
@@ -36,9 +45,18 @@ pub(super) fn confirm(path: &Path<'_>, now: UnixTime) -> Result<(), webpki::Erro
             &[anchor],
             &intermediates,
             rustls_pki_types::UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
-            KeyUsage::client_auth(),
+            purpose,
             None,
             None,
         )
         .map(drop)
+}
+
+impl ExtendedKeyUsageValidator for Purpose {
+    fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        match self {
+            Self::Client => KeyUsage::client_auth().validate(purposes),
+            Self::Any => Ok(()),
+        }
+    }
 }

@@ -6,8 +6,8 @@ use rustls_pki_types::CertificateDer;
 use super::authority::X509Authority;
 use super::certificate::{Certificate, CertificateError};
 use super::leaf::{self, LeafError};
-use super::path::{Path, PathError};
-use super::second_opinion;
+use super::path::{Path, PathError, Profile};
+use super::second_opinion::{self, Purpose};
 
 /// Most certificates in a chain.
 pub const MAX_CHAIN: usize = 8;
@@ -76,8 +76,8 @@ pub fn verify_x509_svid(
     let authorities = bundles
         .x509_authorities(id.trust_domain())
         .ok_or_else(|| VerifyError::NoBundle(id.trust_domain().clone()))?;
-    let path = Path::find(&leaf, &intermediates, authorities, now)?;
-    second_opinion::confirm(&path, now).map_err(VerifyError::SecondOpinion)?;
+    let path = Path::find(&leaf, &intermediates, authorities, Profile::Svid, now)?;
+    second_opinion::confirm(&path, Purpose::Client, now).map_err(VerifyError::SecondOpinion)?;
     let authority = path.authority.clone();
     Ok(VerifiedX509Svid { id, authority, leaf })
 }
