@@ -5,6 +5,7 @@
 //! | workload attestor | agent | [`WorkloadAttestor`] | which facts hold of the process behind a [`Caller`] |
 //! | node attestor | agent | [`NodeAttestor`] | what proves this machine to the server |
 //! | bundle publisher | server | [`BundlePublisher`] | where the bundle is laid for those who do not ask |
+//! | node attestor | server | [`NodeVerifier`] | whether it does, and as which node |
 //! | key manager | server | [`KeyManager`] | where the authorities' keys live; hands out [`muster_pki::Signer`]s |
 //!
 //! A plugin knows no daemon and no transport: what it may ask stands in its trait's arguments. Deadlines and metrics wrap a plugin
@@ -19,10 +20,15 @@ mod bundle_publisher;
 mod caller;
 mod key_manager;
 mod node_attestor;
+mod node_verifier;
 mod workload_attestor;
 
 pub use bundle_publisher::{BundleForm, BundlePublisher, PublishError};
 pub use caller::{Caller, CallerError, CallerEvidence, FileId, Ids, Pinned, Standing};
 pub use key_manager::{KeyManager, KeyManagerError, KeyName, ParseKeyNameError};
 pub use node_attestor::{NodeAttestError, NodeAttestor, NodeProof, Reattestation};
+pub use node_verifier::{
+    AttestedNode, MAX_NODE_SELECTORS, NODE_KINDS, NodeChallenge, NodePath, NodePathError, NodeStep,
+    NodeVerifier, NodeVerifyError, Shown,
+};
 pub use workload_attestor::{AttestError, Attestation, Gap, Hope, WorkloadAttestor};
