@@ -1,5 +1,7 @@
 //! What proves this machine to the server: the agent's half.
 
+use std::fmt;
+
 use async_trait::async_trait;
 use muster_pki::SecretBytes;
 
@@ -14,6 +16,12 @@ pub trait NodeAttestor: Send + Sync {
 
     /// Begins one attestation. Nothing is used up until the server has seen the payload.
     async fn begin(&self) -> Result<Box<dyn NodeProof>, NodeAttestError>;
+}
+
+impl fmt::Debug for dyn NodeAttestor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeAttestor({})", self.kind())
+    }
 }
 
 /// One attestation under way.
