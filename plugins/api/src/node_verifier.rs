@@ -240,7 +240,7 @@ mod tests {
         assert!(NodePath::of([]).is_err());
         assert!(
             NodePath::parse(&format!("/{}", "a".repeat(3000)))
-                .and_then(|path| Ok(path.id(&td)))
+                .map(|path| path.id(&td))
                 .is_ok_and(|id| id.is_err())
         );
     }

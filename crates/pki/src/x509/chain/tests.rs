@@ -109,7 +109,7 @@ fn what_does_not_hold_is_refused() {
 fn of_two_common_names_none_is_told() {
     let root = ca("root", None);
     let unnamed = leaf(&root, |params| {
-        params.distinguished_name = rcgen::DistinguishedName::new()
+        params.distinguished_name = rcgen::DistinguishedName::new();
     });
     assert_eq!(Certificate::parse(&unnamed).unwrap().common_name(), None);
     let cn = |text: &str| {
