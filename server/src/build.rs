@@ -32,6 +32,7 @@ use crate::ca::{Authorities, Awaited, Ca, CaMeter, Keeper, ServerSvid, Terms};
 use crate::config::Config;
 use crate::doors::Doors;
 use crate::nodes::Nodes;
+use crate::publish::{publish, publishers};
 use crate::registry::{Registry, prune};
 use crate::reload::Running;
 use crate::state::State;
@@ -179,6 +180,10 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         "certificate",
         server_svid.run(renewal_due, bundles.clone(), standing, front_stop.clone()),
     );
+    for publisher in publishers(&config.publishers, &context.clock)? {
+        let publishing = publish(publisher, bundles.clone(), readiness.clone(), front_stop.clone());
+        front.spawn("bundle publisher", publishing);
+    }
     front.spawn("bundles", bundles.follow(registry.clone(), front_stop.clone()));
     let pruning = prune(
         registry,

@@ -23,6 +23,7 @@ pub mod sync;
 
 mod build;
 mod doors;
+mod publish;
 mod reload;
 mod state;
 mod watch;

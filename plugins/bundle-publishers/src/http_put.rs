@@ -23,7 +23,7 @@ pub struct HttpPublisher {
 }
 
 /// How the server knows that it is we.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum HttpIdentity {
     /// A file with the value of the Authorization header, such as `Bearer …`.
     Authorization(PathBuf),

@@ -18,7 +18,7 @@ use crate::https::{client, read, read_line, send};
 use signature::{AccessKey, Put, encode_path, signed_headers};
 
 /// Which object of which bucket.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct S3Target {
     /// `https://host[:port]` of the store, or of the bucket where the store names buckets by host.
     pub endpoint: Uri,

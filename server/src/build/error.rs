@@ -2,6 +2,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use muster_audit::AuditError;
+use muster_plugin_api::PublishError;
 
 use crate::bundles::BundleRecordError;
 use crate::ca::{KeeperError, ServerSvidError};
@@ -30,6 +31,9 @@ pub enum BuildError {
     /// The server's certificate.
     #[error("making the server's certificate")]
     Certificate(#[from] ServerSvidError),
+    /// Where the bundle is to be laid.
+    #[error("bundle_publishers")]
+    Publisher(#[from] PublishError),
     /// A door.
     #[error(transparent)]
     Door(#[from] DoorError),

@@ -20,6 +20,7 @@ impl Config {
             signing_threads,
             signing_queue,
             http,
+            publishers,
             // Taken over.
             log_level: _,
             log_format,
@@ -37,6 +38,7 @@ impl Config {
             ("signing.threads", *signing_threads != new.signing_threads),
             ("signing.queue", *signing_queue != new.signing_queue),
             ("http", *http != new.http),
+            ("bundle_publishers", *publishers != new.publishers),
             ("log.format", *log_format != new.log_format),
             ("drain", *drain != new.drain),
         ];

@@ -3,6 +3,7 @@
 //! `config/example.toml` is what `muster-server config example` prints. It holds every key with its default, and a test reads it.
 
 mod changes;
+mod publishers;
 mod read;
 
 use std::collections::BTreeSet;
@@ -18,6 +19,8 @@ use muster_transport::TlsLimits;
 
 use crate::api::limits::LimitSettings;
 use crate::ca::{Lifetimes, OverCap, Wildcards};
+
+pub use publishers::PublisherConfig;
 
 /// The commented example, with the defaults.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -49,6 +52,8 @@ pub struct Config {
     pub signing_queue: usize,
     /// Where `/live`, `/ready` and `/metrics` are served, if anywhere.
     pub http: Option<SocketAddr>,
+    /// Where the bundle is laid, beside being served.
+    pub publishers: Vec<PublisherConfig>,
     /// What is logged.
     pub log_level: Level,
     /// How a log line looks.
@@ -107,6 +112,7 @@ impl Config {
             signing_threads: 0,
             signing_queue: read::SIGNING_QUEUE,
             http: None,
+            publishers: Vec::new(),
             log_level: Level::Info,
             log_format: Format::Text,
             drain: read::DRAIN,

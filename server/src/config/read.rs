@@ -10,6 +10,7 @@ use muster_runtime::config::{FileMode, Table};
 use muster_runtime::logging::{Format, Level};
 use muster_transport::TlsLimits;
 
+use super::publishers::publishers;
 use super::{CaConfig, Config};
 use crate::api::limits::LimitSettings;
 use crate::ca::{Lifetimes, OverCap, Wildcards, life};
@@ -72,6 +73,7 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
     let http = table
         .optional_table("http")
         .and_then(|mut http| http.required("listen"));
+    let publishers = publishers(table);
     let mut log = table.table("log");
     let (log_level, log_format) = (log.or("level", Level::Info), log.or("format", Format::Text));
     drop(log);
@@ -88,6 +90,7 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
         signing_threads,
         signing_queue,
         http,
+        publishers,
         log_level,
         log_format,
         drain,
