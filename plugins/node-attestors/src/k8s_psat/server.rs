@@ -8,7 +8,7 @@ use muster_plugin_api::{
 };
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::api_server::{ApiError, ApiServer};
 use super::cluster::{ClusterAccess, ClusterSettings};
@@ -126,6 +126,9 @@ impl Found {
 
         let status = api.review(token, &cluster.audience).await.map_err(failed)?;
         if !status.authenticated {
+            // Kubernetes says there what each of its authenticators thought of the token.
+            let said: String = status.error.chars().take(200).collect();
+            info!(cluster = name, said, "a token is not authenticated");
             return Err(denied(
                 name,
                 "the token is not authenticated according to its TokenReview",

@@ -25,5 +25,6 @@ pub use wire::{Challenge, Payload, Response, WireError};
 /// The attestation type on the wire.
 pub const KIND: &str = "x509pop";
 
-#[cfg(all(test, feature = "agent", feature = "server"))]
+#[cfg(test)]
+#[cfg(all(feature = "agent", feature = "server"))]
 mod tests;

@@ -59,7 +59,7 @@ pub enum Mode {
 #[derive(Debug)]
 pub struct X509popVerifier {
     rules: Arc<Rules>,
-    room: Semaphore,
+    room: Arc<Semaphore>,
 }
 
 /// Why there is no verifier.
@@ -138,7 +138,7 @@ impl X509popVerifier {
         };
         Ok(Self {
             rules: Arc::new(rules),
-            room: Semaphore::new(AT_ONCE),
+            room: Arc::new(Semaphore::new(AT_ONCE)),
         })
     }
 }
@@ -153,11 +153,15 @@ impl NodeVerifier for X509popVerifier {
         let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
             NodeVerifyError::unavailable("verifying the certificate", error)
         };
-        // Held while the thread works, also when nobody waits for it any more.
-        let room = self.room.acquire().await.map_err(|error| broken(error.into()))?;
+        let room = Arc::clone(&self.room).acquire_owned().await;
+        let room = room.map_err(|error| broken(error.into()))?;
         let rules = Arc::clone(&self.rules);
-        let candidate = spawn_blocking(move || rules.candidate(&shown)).await;
-        drop(room);
+        let candidate = spawn_blocking(move || {
+            // Held while the thread works, also when nobody waits for it any more.
+            let _room = room;
+            rules.candidate(&shown)
+        })
+        .await;
         let candidate = candidate.map_err(|error| broken(error.into()))??;
         let challenge = challenge_for(candidate.chain.leaf().public_key())?;
         let pending = Pending {
