@@ -31,6 +31,7 @@ use crate::bundles::Bundles;
 use crate::ca::{Authorities, Awaited, Ca, CaMeter, Keeper, ServerSvid, Terms};
 use crate::config::Config;
 use crate::doors::Doors;
+use crate::node_attestors::NodeAttestors;
 use crate::nodes::Nodes;
 use crate::publish::{publish, publishers};
 use crate::registry::{Registry, prune};
@@ -143,12 +144,14 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
                 .map_err(|source| BuildError::Http { address, source })?,
         ),
     };
+    let node_attestors = NodeAttestors::new(&config.trust_domain, config.node_attestors)?;
     let context = Arc::new(Context {
         meter: metrics.register(Meter::register),
         trust_domain: config.trust_domain.clone(),
         connections,
         nodes: Arc::new(Nodes::new(registry.clone())),
         registry: registry.clone(),
+        node_attestors,
         ca,
         authorities,
         wildcards: config.ca.wildcards,

@@ -1,6 +1,7 @@
 //! `spire.api.server.agent.v1.Agent`: nodes, and the join tokens that let them in.
 
 mod attest;
+mod conversation;
 mod manage;
 mod page;
 mod token;
@@ -23,6 +24,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::limits::Limited;
 use super::{Caller, Context, Refusal};
+use attest::Opening;
 
 /// How long a node may take for its first message: it stands at the door without a certificate.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -104,20 +106,37 @@ impl Agent for AgentService {
         let first = tokio::time::timeout(PATIENCE, requests.message()).await;
         let first = first
             .map_err(|_| Refusal::new(Code::DeadlineExceeded, "the attestation did not begin in 10 s"))??;
-        let Some(attest_agent_request::Step::Params(params)) = first.and_then(|first| first.step) else {
-            return Err(Refusal::invalid("malformed param: missing params").into());
-        };
         let context = Arc::clone(&self.context);
-        let attested = async move { attest::attest(&context, &caller, params).await };
-        let (svid, reattestable) = self.context.to_the_end(attested).await?;
-        let result = attest_agent_response::Result {
-            svid: Some(svid),
-            reattestable,
+        let params = match first.and_then(|first| first.step) {
+            Some(attest_agent_request::Step::Params(params)) => params,
+            _ => return Err(Refusal::invalid("malformed param: missing params").into()),
         };
-        let step = Some(attest_agent_response::Step::Result(result));
-        Ok(Response::new(Box::pin(stream::iter([Ok(AttestAgentResponse {
-            step,
-        })]))))
+        match attest::open(&context, params) {
+            Ok(Opening::Whole(proof)) => {
+                let attested = async move { attest::attest(&context, &caller, proof).await };
+                let result = self.context.to_the_end(attested).await?;
+                let step = Some(attest_agent_response::Step::Result(result));
+                let answer = Ok(AttestAgentResponse { step });
+                Ok(Response::new(Box::pin(stream::iter([answer]))))
+            }
+            Ok(Opening::Conversation {
+                verifier,
+                payload,
+                csr,
+                room,
+            }) => {
+                let opening = conversation::Opened {
+                    context,
+                    caller,
+                    verifier,
+                    payload,
+                    csr,
+                    room,
+                };
+                Ok(Response::new(Box::pin(opening.answers(requests))))
+            }
+            Err(refusal) => Err(attest::refused(&context, &caller, None, refusal).await.into()),
+        }
     }
 
     async fn renew_agent(

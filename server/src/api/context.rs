@@ -15,6 +15,7 @@ use super::meter::Meter;
 use super::{Changes, Refusal};
 use crate::bundles::Bundles;
 use crate::ca::{Authorities, Ca, Wildcards};
+use crate::node_attestors::NodeAttestors;
 use crate::nodes::Nodes;
 use crate::registry::Registry;
 use crate::sync::Connections;
@@ -29,6 +30,8 @@ pub struct Context {
     pub connections: Connections,
     /// The attested nodes.
     pub nodes: Arc<Nodes>,
+    /// How nodes may prove themselves beside join tokens.
+    pub node_attestors: NodeAttestors,
     /// What signs.
     pub ca: Ca,
     /// The authorities that it signs with.

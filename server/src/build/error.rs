@@ -7,6 +7,7 @@ use muster_plugin_api::PublishError;
 use crate::bundles::BundleRecordError;
 use crate::ca::{KeeperError, ServerSvidError};
 use crate::doors::DoorError;
+use crate::node_attestors::StartNodeAttestorError;
 use crate::registry::RecordError;
 use crate::state::StateError;
 
@@ -34,6 +35,9 @@ pub enum BuildError {
     /// Where the bundle is to be laid.
     #[error("bundle_publishers")]
     Publisher(#[from] PublishError),
+    /// How nodes may prove themselves.
+    #[error(transparent)]
+    NodeAttestor(#[from] StartNodeAttestorError),
     /// A door.
     #[error(transparent)]
     Door(#[from] DoorError),

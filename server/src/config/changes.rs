@@ -14,6 +14,7 @@ impl Config {
             admin_socket_mode,
             admin_ids,
             ca,
+            node_attestors,
             // Taken over.
             limits: _,
             connections,
@@ -34,6 +35,7 @@ impl Config {
             ("admin_socket_mode", *admin_socket_mode != new.admin_socket_mode),
             ("admin_ids", *admin_ids != new.admin_ids),
             ("ca", *ca != new.ca),
+            ("node_attestors", *node_attestors != new.node_attestors),
             ("limits.connections", *connections != new.connections),
             ("signing.threads", *signing_threads != new.signing_threads),
             ("signing.queue", *signing_queue != new.signing_queue),

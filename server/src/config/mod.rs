@@ -4,6 +4,7 @@
 
 mod changes;
 mod publishers;
+mod node_attestors;
 mod read;
 
 use std::collections::BTreeSet;
@@ -19,6 +20,7 @@ use muster_transport::TlsLimits;
 
 use crate::api::limits::LimitSettings;
 use crate::ca::{Lifetimes, OverCap, Wildcards};
+use crate::node_attestors::NodeAttestorsConfig;
 
 pub use publishers::PublisherConfig;
 
@@ -42,6 +44,8 @@ pub struct Config {
     pub admin_ids: BTreeSet<SpiffeId>,
     /// The authorities.
     pub ca: CaConfig,
+    /// How nodes may prove themselves beside join tokens.
+    pub node_attestors: NodeAttestorsConfig,
     /// Rate limits.
     pub limits: LimitSettings,
     /// How many connections the TCP door holds.
@@ -104,6 +108,7 @@ impl Config {
             admin_socket_mode: read::ADMIN_SOCKET_MODE,
             admin_ids: BTreeSet::new(),
             ca: CaConfig::default(),
+            node_attestors: NodeAttestorsConfig::default(),
             limits: LimitSettings {
                 attestation: true,
                 signing: true,
@@ -159,7 +164,7 @@ mod tests {
 
     #[test]
     fn every_key_is_in_the_example() {
-        let text = "trust_domain = 'a.org'\nx = 1\n[ca]\nx = 1\n[limits]\nx = 1\n[signing]\nx = 1\n[http]\nx = 1\n[log]\nx = 1";
+        let text = "trust_domain = 'a.org'\nx = 1\n[ca]\nx = 1\n[node_attestors]\nx = 1\n[node_attestors.x509pop]\nx = 1\n[[node_attestors.k8s_psat.clusters]]\nx = 1\n[limits]\nx = 1\n[signing]\nx = 1\n[http]\nx = 1\n[log]\nx = 1";
         let error = Config::parse("t", text).unwrap_err().to_string();
         let known = error
             .lines()

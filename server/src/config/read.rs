@@ -11,7 +11,7 @@ use muster_runtime::logging::{Format, Level};
 use muster_transport::TlsLimits;
 
 use super::publishers::publishers;
-use super::{CaConfig, Config};
+use super::{CaConfig, Config, node_attestors};
 use crate::api::limits::LimitSettings;
 use crate::ca::{Lifetimes, OverCap, Wildcards, life};
 
@@ -53,6 +53,7 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
     let admin_ids = table.list("admin_ids").into_iter().collect();
     let drain = table.or("drain", DRAIN);
     let ca = ca(&mut table.table("ca"));
+    let node_attestors = node_attestors::read(&mut table.table("node_attestors"));
     let mut limits = table.table("limits");
     let connections = connections(&mut limits);
     let limits = LimitSettings {
@@ -85,6 +86,7 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
         admin_socket_mode,
         admin_ids,
         ca: ca?,
+        node_attestors,
         limits,
         connections,
         signing_threads,

@@ -38,6 +38,13 @@ pub enum Join {
     },
     /// A node that is known by its key: a repeated join, or one that comes back.
     Again(Box<NodeRecord>),
+    /// A node that a verifier took. Its certificate takes the place of every earlier one.
+    Attested {
+        /// The node as it will be, but for its certificate.
+        node: Box<NodeRecord>,
+        /// The record that it replaces.
+        earlier: Option<Revision>,
+    },
 }
 
 /// Why a node does not come in.
@@ -58,6 +65,18 @@ pub enum JoinError {
     /// The node's certificate ended too long ago.
     #[error("the node's certificate ended more than 7 days ago; evict it and join it with a new token")]
     TooLate,
+    /// The node's key is not enough: it has a proof that lasts.
+    #[error("the node proves itself by {0}, not by its last key")]
+    MustReattest(String),
+    /// The node's path makes no SPIFFE ID here.
+    #[error("the node's name: {0}")]
+    NoName(String),
+    /// The proof of a known node counts once.
+    #[error("the attestation data has already been used to attest an agent; evict it first")]
+    Used,
+    /// The node is known by another kind of proof.
+    #[error("a node of that name was attested by {0}; evict it first")]
+    OtherKind(String),
 }
 
 /// The ID of the node that redeems `token`, if the token can be part of one.
@@ -129,6 +148,10 @@ pub fn rejoin(view: &View, id: &SpiffeId, key: NodeKey, now: UnixTime) -> Result
     if !node.has_key(key) {
         return Err(JoinError::UnknownNode);
     }
+    // What vouches for it may have been taken away meanwhile; that is seen only by asking again.
+    if node.can_reattest {
+        return Err(JoinError::MustReattest(node.attestation_type.clone()));
+    }
     // A renewed certificate that was never used counts too: the node may have gone away with it.
     let ends = [&node.current, &node.pending]
         .into_iter()
@@ -146,8 +169,13 @@ impl Join {
     pub fn id(&self) -> &SpiffeId {
         match self {
             Join::Redeem { id, .. } => id,
-            Join::Again(node) => &node.id,
+            Join::Again(node) | Join::Attested { node, .. } => &node.id,
         }
+    }
+
+    /// Whether the node can prove itself again by itself.
+    pub fn can_reattest(&self) -> bool {
+        matches!(self, Join::Attested { node, .. } if node.can_reattest)
     }
 
     /// The changes that let the node in with `svid`. They conflict with any other use of the token or of the node.
@@ -187,6 +215,21 @@ impl Join {
             }
             // Beside the one that counts: whichever of the two answers arrived, the node can use it.
             Join::Again(node) => super::renew(node, svid),
+            Join::Attested { node, earlier } => {
+                let node = NodeRecord {
+                    current: Some(svid),
+                    pending: None,
+                    attested_at: now,
+                    ..NodeRecord::clone(node)
+                };
+                let expect = earlier.map_or(Expect::Absent, Expect::At);
+                vec![Change::put(
+                    Tree::Nodes,
+                    node.id.to_string(),
+                    node_bytes(&node),
+                    expect,
+                )]
+            }
         }
     }
 }

@@ -19,18 +19,18 @@ fn td() -> TrustDomain {
     clippy::disallowed_methods,
     reason = "a test needs no supervision of its committer"
 )]
-fn start() -> Registry {
+pub(super) fn start() -> Registry {
     let store = Arc::new(Memory::new(StoreId::from_bytes([7; 16])));
     let (registry, committer) = Registry::open(store, td(), Vec::new()).unwrap();
     tokio::spawn(committer.run(Stop::new()));
     registry
 }
 
-fn key() -> NodeKey {
+pub(super) fn key() -> NodeKey {
     NodeKey::of(LocalKey::generate(KeyAlgorithm::EcP256).unwrap().public_key())
 }
 
-fn svid(serial: u64, key: NodeKey) -> NodeSvid {
+pub(super) fn svid(serial: u64, key: NodeKey) -> NodeSvid {
     NodeSvid {
         serial: serial.to_string(),
         not_after: after(3600),
@@ -38,7 +38,7 @@ fn svid(serial: u64, key: NodeKey) -> NodeSvid {
     }
 }
 
-fn after(seconds: u64) -> UnixTime {
+pub(super) fn after(seconds: u64) -> UnixTime {
     NOW.saturating_add(Duration::from_secs(seconds))
 }
 

@@ -84,7 +84,7 @@ pub struct NodeSvid {
 pub struct NodeRecord {
     /// Its SPIFFE ID.
     pub id: SpiffeId,
-    /// How it was attested: `join_token`.
+    /// How it was attested: `join_token`, `x509pop`.
     pub attestation_type: String,
     /// What attestation found; node aliases ask for these.
     pub selectors: SelectorSet,

@@ -2,13 +2,17 @@
 //!
 //! Whatever the way, the CSR proves its key before anything is looked up by it, and only the key is taken from it.
 
+use std::sync::Arc;
+
 use muster_audit::{Action, Event, Object, Outcome};
 use muster_identity::{SpiffeId, UnixTime};
-use muster_pki::PublicKey;
 use muster_pki::x509::{Csr, Subject, X509Svid};
+use muster_pki::{PublicKey, SecretBytes};
+use muster_plugin_api::{AttestedNode, NodeVerifier, NodeVerifyError};
 use muster_proto::convert;
-use muster_proto::spire::server::agent::{RenewAgentRequest, attest_agent_request};
+use muster_proto::spire::server::agent::{RenewAgentRequest, attest_agent_request, attest_agent_response};
 use muster_proto::spire::types::{self, permission_denied_details::Reason};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::Code;
 
 use crate::api::{Caller, Context, Refusal};
@@ -23,30 +27,36 @@ const TRIES: usize = 4;
 pub(super) async fn attest(
     context: &Context,
     caller: &Caller,
-    params: attest_agent_request::Params,
-) -> Result<(types::X509svid, bool), Refusal> {
-    let proof = match read(params) {
-        Ok(proof) => proof,
-        Err(refusal) => {
-            let event = |outcome| Event::new(caller.actor(), Action::NodeAttest, outcome);
-            return Err(context.refused(refusal, event).await);
-        }
-    };
+    proof: Proof,
+) -> Result<attest_agent_response::Result, Refusal> {
     let kind = proof.kind();
     match let_in(context, proof).await {
-        Ok(svid) => {
+        Ok((svid, reattestable)) => {
             tracing::info!(node = %svid.id(), attestation_type = kind, expires_at = %svid.not_after(), "node attested");
             let event = done(caller, Action::NodeAttest, &svid).fact("attestation_type", kind);
             context.record(event).await?;
-            Ok((convert::x509_svid_to_wire(&svid, ""), false))
+            Ok(attest_agent_response::Result {
+                svid: Some(convert::x509_svid_to_wire(&svid, "")),
+                reattestable,
+            })
         }
-        Err(refusal) => {
-            let event = |outcome| {
-                Event::new(caller.actor(), Action::NodeAttest, outcome).fact("attestation_type", kind)
-            };
-            Err(context.refused(refusal, event).await)
-        }
+        Err(refusal) => Err(refused(context, caller, Some(kind), refusal).await),
     }
+}
+
+/// A refused attestation, on record.
+pub(super) async fn refused(
+    context: &Context,
+    caller: &Caller,
+    kind: Option<&'static str>,
+    refusal: Refusal,
+) -> Refusal {
+    let event = |outcome| {
+        let event = Event::new(caller.actor(), Action::NodeAttest, outcome);
+        kind.into_iter()
+            .fold(event, |event, kind| event.fact("attestation_type", kind))
+    };
+    context.refused(refusal, event).await
 }
 
 /// Gives a node its next certificate; the present one counts until the next is used.
@@ -100,9 +110,35 @@ pub(super) async fn renew(
 }
 
 /// What a node shows to come in.
-enum Proof {
-    Token { token: String, csr: Vec<u8> },
-    Rejoin { id: SpiffeId, csr: Vec<u8> },
+pub(super) enum Proof {
+    Token {
+        token: String,
+        csr: Vec<u8>,
+    },
+    Rejoin {
+        id: SpiffeId,
+        csr: Vec<u8>,
+    },
+    /// A verifier has taken it.
+    Attested {
+        kind: &'static str,
+        node: AttestedNode,
+        csr: Vec<u8>,
+    },
+}
+
+/// How a node begins.
+pub(super) enum Opening {
+    /// With everything at once.
+    Whole(Proof),
+    /// With the first word of a conversation.
+    Conversation {
+        verifier: Arc<dyn NodeVerifier>,
+        payload: SecretBytes,
+        csr: Vec<u8>,
+        /// Its place among those that are under way.
+        room: OwnedSemaphorePermit,
+    },
 }
 
 impl Proof {
@@ -110,12 +146,13 @@ impl Proof {
         match self {
             Proof::Token { .. } => "join_token",
             Proof::Rejoin { .. } => "rejoin",
+            Proof::Attested { kind, .. } => kind,
         }
     }
 
     fn csr(&self) -> &[u8] {
         match self {
-            Proof::Token { csr, .. } | Proof::Rejoin { csr, .. } => csr,
+            Proof::Token { csr, .. } | Proof::Rejoin { csr, .. } | Proof::Attested { csr, .. } => csr,
         }
     }
 
@@ -123,11 +160,19 @@ impl Proof {
         match self {
             Proof::Token { token, .. } => nodes::join(view, token, key, now),
             Proof::Rejoin { id, .. } => nodes::rejoin(view, id, key, now),
+            Proof::Attested { kind, node, .. } => attested(view, kind, node, now),
         }
     }
 }
 
-fn read(params: attest_agent_request::Params) -> Result<Proof, Refusal> {
+fn attested(view: &View, kind: &str, node: &AttestedNode, now: UnixTime) -> Result<Join, JoinError> {
+    let id = node.path().id(view.trust_domain());
+    let id = id.map_err(|error| JoinError::NoName(error.to_string()))?;
+    nodes::attested(view, kind, &id, node, now)
+}
+
+/// Takes the first message apart, in SPIRE's order of complaints.
+pub(super) fn open(context: &Context, params: attest_agent_request::Params) -> Result<Opening, Refusal> {
     let missing = |what: &str| Refusal::invalid(format!("malformed param: missing {what}"));
     let data = params.data.ok_or_else(|| missing("attestation data"))?;
     let csr = params.params.ok_or_else(|| missing("X509-SVID parameters"))?.csr;
@@ -144,24 +189,47 @@ fn read(params: attest_agent_request::Params) -> Result<Proof, Refusal> {
         "join_token" => {
             // What is no text is no token of ours; it is refused as any unknown one.
             let token = String::from_utf8(data.payload).unwrap_or_default();
-            Ok(Proof::Token { token, csr })
+            Ok(Opening::Whole(Proof::Token { token, csr }))
         }
         "rejoin" => {
             let id = std::str::from_utf8(&data.payload)
                 .ok()
                 .and_then(|id| id.parse().ok());
             let id = id.ok_or_else(|| Refusal::invalid("payload: not a SPIFFE ID"))?;
-            Ok(Proof::Rejoin { id, csr })
+            Ok(Opening::Whole(Proof::Rejoin { id, csr }))
         }
-        other => {
-            let other = muster_runtime::logging::shown(other).to_string();
-            let text = format!("could not find node attestor type {other:?}; this server knows join_token");
-            Err(Refusal::new(Code::FailedPrecondition, text))
-        }
+        other => match context.node_attestors.find(other) {
+            Some(verifier) => {
+                let room = context
+                    .node_attestors
+                    .room()
+                    .ok_or_else(|| Refusal::unavailable("too many attestations are under way, try again"))?;
+                Ok(Opening::Conversation {
+                    verifier,
+                    payload: SecretBytes::new(data.payload),
+                    csr,
+                    room,
+                })
+            }
+            None => {
+                let other = muster_runtime::logging::shown(other).to_string();
+                let known: Vec<_> = ["join_token"]
+                    .into_iter()
+                    .chain(context.node_attestors.kinds())
+                    .collect();
+                let known = known.join(", ");
+                let text = format!("could not find node attestor type {other:?}; this server knows {known}");
+                Err(Refusal::new(Code::FailedPrecondition, text))
+            }
+        },
     }
 }
 
-async fn let_in(context: &Context, proof: Proof) -> Result<X509Svid, Refusal> {
+async fn let_in(context: &Context, proof: Proof) -> Result<(X509Svid, bool), Refusal> {
+    if let Proof::Attested { kind, node, .. } = &proof {
+        // SPIRE's order: who is banned hears that, whatever the CSR is like.
+        attested(&context.registry.view(), kind, node, context.clock.now())?;
+    }
     let public_key = key_of(context, proof.csr().to_vec()).await?;
     let key = NodeKey::of(&public_key);
     let mut signed: Option<X509Svid> = None;
@@ -174,7 +242,7 @@ async fn let_in(context: &Context, proof: Proof) -> Result<X509Svid, Refusal> {
             None => sign(context, join.id().clone(), public_key.clone()).await?,
         };
         match context.registry.commit(join.changes(known_by(&svid), now)).await {
-            Ok(_) => return Ok(svid),
+            Ok(_) => return Ok((svid, join.can_reattest())),
             // Somebody else used the token or changed the node: decided anew by what is true now.
             Err(CommitError::Conflict(_)) => signed = Some(svid),
             Err(error) => return Err(error.into()),
@@ -234,9 +302,27 @@ impl From<JoinError> for Refusal {
                 Self::invalid(format!("failed to attest: {error}"))
             }
             JoinError::Banned => denied("failed to attest: agent is banned", Reason::AgentBanned),
+            JoinError::MustReattest(_) => {
+                denied(&format!("failed to attest: {error}"), Reason::AgentMustReattest)
+            }
+            JoinError::Used | JoinError::OtherKind(_) => {
+                Self::new(Code::PermissionDenied, format!("failed to attest: {error}"))
+            }
+            JoinError::NoName(_) => Self::internal(format!("failed to attest: {error}")),
             JoinError::UnknownNode | JoinError::TooLate => {
                 denied(&format!("failed to attest: {error}"), Reason::AgentNotAttested)
             }
+        }
+    }
+}
+
+impl From<NodeVerifyError> for Refusal {
+    fn from(error: NodeVerifyError) -> Self {
+        let text = format!("failed to attest: {error}");
+        match error {
+            NodeVerifyError::Malformed(_) => Self::invalid(text),
+            NodeVerifyError::Denied(_) => Self::new(Code::PermissionDenied, text),
+            error @ NodeVerifyError::Unavailable { .. } => Self::unavailable(text).because(error),
         }
     }
 }
