@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use muster_identity::TrustDomain;
-use muster_node_attestors::{JoinToken, ParseJoinTokenError};
+use muster_node_attestors::{JoinToken, JoinTokenAttestor, ParseJoinTokenError};
+use muster_plugin_api::NodeAttestor;
 use muster_runtime::program::Failure;
 
 use crate::attest::{JoinRequest, OldMembership, Pin, read_token};
@@ -45,7 +47,7 @@ pub enum Command {
 /// How a machine becomes a node. As root it is done in the name of the user to whom the data folder belongs, so that the agent that runs as this user can use it.
 #[derive(Args, Debug)]
 #[command(group(clap::ArgGroup::new("pin").required(true).args(["bundle", "bundle_sha256"])))]
-#[command(group(clap::ArgGroup::new("proof").required(true).args(["token_file", "token"])))]
+#[command(group(clap::ArgGroup::new("proof").args(["token_file", "token"])))]
 pub struct JoinArguments {
     /// The server.
     #[arg(long, value_name = "HOST:PORT")]
@@ -68,7 +70,7 @@ pub struct JoinArguments {
     /// Where the node keeps its state; by default as the configuration says.
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
-    /// The configuration file, for the folder. It need not exist.
+    /// The configuration file, for the folder, and for [node_attestor] when no token is given. It need not exist.
     #[arg(long, value_name = "FILE", default_value = CONFIG_FILE)]
     pub config: PathBuf,
     /// Give up the identity that this machine has.
@@ -112,23 +114,37 @@ impl JoinArguments {
                 ));
             }
         };
-        let data_dir = match self.data_dir {
-            Some(folder) => folder,
-            None if self.config.exists() => Config::load(&self.config)?.data_dir,
-            None => PathBuf::from(config::DATA_DIR),
-        };
+        let needs_config = self.data_dir.is_none() || (self.token_file.is_none() && self.token.is_none());
+        let config = (needs_config && self.config.exists())
+            .then(|| Config::load(&self.config))
+            .transpose()?;
         let token = match (self.token_file, self.token) {
-            (Some(file), _) => read_token(&file).map_err(Failure::usage)?,
+            (Some(file), _) => Some(read_token(&file).map_err(Failure::usage)?),
             (None, Some(TokenArgument::StandardInput)) => {
-                read_token(Path::new("-")).map_err(Failure::usage)?
+                Some(read_token(Path::new("-")).map_err(Failure::usage)?)
             }
-            (None, Some(TokenArgument::Token(token))) => token,
-            (None, None) => return Err(Failure::usage("--token-file is needed, to prove this machine by")),
+            (None, Some(TokenArgument::Token(token))) => Some(token),
+            (None, None) => None,
+        };
+        let configured = config.as_ref().and_then(|config| config.node_attestor.as_ref());
+        let attestor: Arc<dyn NodeAttestor> = match (token, configured) {
+            (Some(token), _) => Arc::new(JoinTokenAttestor::new(token)),
+            (None, Some(proof)) => proof.attestor(),
+            (None, None) => {
+                return Err(Failure::usage(
+                    "--token-file is needed, or [node_attestor] in the configuration, to prove this machine by",
+                ));
+            }
+        };
+        let data_dir = match (self.data_dir, config) {
+            (Some(folder), _) => folder,
+            (None, Some(config)) => config.data_dir,
+            (None, None) => PathBuf::from(config::DATA_DIR),
         };
         Ok(JoinRequest {
             data_dir,
             server: self.server,
-            token,
+            attestor,
             pin,
             trust_domain: self.trust_domain,
             old: if self.replace {
@@ -176,9 +192,31 @@ mod tests {
         let with = |more: &[&'static str]| join(&[&pin[..], more].concat());
         assert!(with(&["--token-file", "/t"]).is_ok());
         assert!(with(&["--token", "-"]).is_ok());
-        assert!(with(&[]).is_err());
         assert!(with(&["--token-file", "/t", "--token", "abc"]).is_err());
         assert!(join(&["--token-file", "/t"]).is_err());
+    }
+
+    #[test]
+    fn without_a_token_the_configuration_must_say_what_proves_the_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("agent.toml");
+        let pin = "ab".repeat(32);
+        let typed = || {
+            join(&["--bundle-sha256", &pin, "--config", config.to_str().unwrap()])
+                .unwrap()
+                .request()
+        };
+        assert!(typed().is_err(), "no configuration");
+        std::fs::write(&config, "data_dir = '/x'").unwrap();
+        assert!(typed().is_err(), "nothing in it");
+        std::fs::write(
+            &config,
+            "data_dir = '/x'\n[node_attestor.k8s_psat]\ncluster = 'c'",
+        )
+        .unwrap();
+        let request = typed().unwrap();
+        assert_eq!(request.attestor.kind(), "k8s_psat");
+        assert_eq!(request.data_dir, Path::new("/x"));
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! What this machine is to its server at the start.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use muster_node_attestors::JoinToken;
+use muster_node_attestors::JoinTokenAttestor;
+use muster_plugin_api::NodeAttestor;
 use muster_runtime::Clock;
 
 use super::BuildError;
-use crate::attest::{JoinRequest, Membership, OldMembership, TokenFileError, become_node, read_token};
+use crate::attest::{JoinRequest, Membership, OldMembership, become_node, read_token};
 use crate::config::{Config, JoinConfig, TokenSource};
 use crate::keep::{Folder, NodeState, NodeStore};
 
@@ -35,7 +37,7 @@ pub(super) async fn member(
             let request = JoinRequest {
                 data_dir: config.data_dir.clone(),
                 server: server.clone(),
-                token: token(join)?,
+                attestor: first_proof(config, join)?,
                 pin: join.pin.clone(),
                 trust_domain: config.trust_domain.clone(),
                 old: OldMembership::Keep,
@@ -59,9 +61,13 @@ pub(super) async fn member(
     Ok(membership)
 }
 
-fn token(join: &JoinConfig) -> Result<JoinToken, TokenFileError> {
-    match &join.token {
-        TokenSource::Token(token) => Ok(token.clone()),
-        TokenSource::File(path) => read_token(path),
-    }
+/// What proves this machine the first time.
+fn first_proof(config: &Config, join: &JoinConfig) -> Result<Arc<dyn NodeAttestor>, BuildError> {
+    let token = match (&config.node_attestor, &join.token) {
+        (Some(proof), _) => return Ok(proof.attestor()),
+        (None, Some(TokenSource::Token(token))) => token.clone(),
+        (None, Some(TokenSource::File(path))) => read_token(path)?,
+        (None, None) => return Err(BuildError::NotJoined),
+    };
+    Ok(Arc::new(JoinTokenAttestor::new(token)))
 }

@@ -19,6 +19,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::Membership;
+use crate::sync::{ConnectError, Dial};
 
 /// How long one call may take.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -39,6 +40,9 @@ pub enum AttestError {
     /// The call failed; it may work later.
     #[error("asking the server")]
     Call(#[source] Box<Status>),
+    /// There is no connection to ask over.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// The server did not answer in time.
     #[error("the server did not answer within {} s", WITHIN.as_secs())]
     Slow,
@@ -89,6 +93,16 @@ pub async fn renew(channel: Channel, key: &LocalKey) -> Result<X509Svid, AttestE
         .map_err(|_| AttestError::Slow)?
         .map_err(AttestError::from_status)?;
     certificate(answer.into_inner().svid.as_ref(), key)
+}
+
+/// Proves the node anew by a proof that lasts, over a connection of its own: with the answer every earlier certificate of the node ends, and so do the
+/// connections that show one.
+pub async fn attest_again(
+    dial: Dial,
+    attestor: &dyn NodeAttestor,
+    key: &LocalKey,
+) -> Result<X509Svid, AttestError> {
+    attest(dial.connect().await?, attestor, key).await
 }
 
 /// The way back of a node whose certificate ended: by its last key.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use muster_identity::{SpiffeId, TrustDomain, UnixTime};
-use muster_node_attestors::{JoinToken, JoinTokenAttestor};
 use muster_pki::bundle::{Bundle, BundleSet};
 use muster_pki::tls::{PeerIds, client_config};
+use muster_plugin_api::NodeAttestor;
 use muster_proto::convert;
 use muster_proto::spire::server::bundle::GetBundleRequest;
 use muster_proto::spire::server::bundle::bundle_client::BundleClient;
@@ -31,8 +31,8 @@ pub struct JoinRequest {
     pub data_dir: PathBuf,
     /// The server, `host:port`.
     pub server: String,
-    /// The token that the server made for this node.
-    pub token: JoinToken,
+    /// What proves this machine: a token that the server made for it, or a proof that lasts.
+    pub attestor: Arc<dyn NodeAttestor>,
     /// How the server is recognised.
     pub pin: Pin,
     /// The trust domain, when the person knows it.
@@ -101,7 +101,7 @@ pub enum JoinError {
     Tls(#[from] rustls::Error),
 }
 
-/// Makes this machine a node: checks the server by the pin, proves the node by the token, and keeps key and certificate on disk.
+/// Makes this machine a node: checks the server by the pin, proves the node, and keeps key and certificate on disk.
 ///
 /// When it is cut off after the token was used, the same call with the same token brings the certificate: the key is on disk before the token leaves, and the server
 /// has bound the token to it.
@@ -164,9 +164,8 @@ pub(crate) async fn become_node(
 
     let mut membership = Membership::new(store, state)?;
     let key = membership.key_to_ask_with().await?;
-    let attestor = JoinTokenAttestor::new(request.token.clone());
     let svid = loop {
-        match attest(channel.clone(), &attestor, &key).await {
+        match attest(channel.clone(), &*request.attestor, &key).await {
             Ok(svid) => break svid,
             Err(error) => patient(error.into()).await?,
         }

@@ -16,6 +16,7 @@ impl Config {
             admin_socket_mode,
             // It counts only before the node has joined.
             join: _,
+            node_attestor,
             limits,
             // Taken over.
             workload: _,
@@ -40,6 +41,7 @@ impl Config {
             ("admin_socket", *admin_socket != new.admin_socket),
             ("admin_socket_mode", *admin_socket_mode != new.admin_socket_mode),
             ("workload.connections", *limits != new.limits),
+            ("node_attestor", *node_attestor != new.node_attestor),
             ("svids.key", *key != new.key),
             ("svids.prefetch", *prefetch != new.prefetch),
             ("attest", *unix != new.unix),

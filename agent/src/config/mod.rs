@@ -3,6 +3,7 @@
 //! `config/example.toml` is what `muster-agent config example` prints. It holds every key with its default, and a test reads it.
 
 mod changes;
+mod node_attestor;
 mod read;
 
 use std::net::SocketAddr;
@@ -18,7 +19,7 @@ use muster_transport::UdsLimits;
 use muster_workload_attestors::UnixSettings;
 
 use crate::api::workload::WorkloadSettings;
-use crate::attest::Pin;
+use crate::attest::{NodeAttestorConfig, Pin};
 
 /// The commented example, with the defaults.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -45,6 +46,8 @@ pub struct Config {
     pub admin_socket_mode: u32,
     /// How the node is attested when it has not joined yet.
     pub join: Option<JoinConfig>,
+    /// How the node proves itself, the first time and each time again, when not by a join token.
+    pub node_attestor: Option<NodeAttestorConfig>,
     /// How many callers are served at once.
     pub limits: UdsLimits,
     /// What the Workload API allows.
@@ -68,8 +71,8 @@ pub struct Config {
 /// How a node is attested for the first time.
 #[derive(Clone, Debug)]
 pub struct JoinConfig {
-    /// The token that the server made for this node.
-    pub token: TokenSource,
+    /// The token that the server made for this node; none where a `[node_attestor]` proves it.
+    pub token: Option<TokenSource>,
     /// How the server is recognised.
     pub pin: Pin,
 }
@@ -105,6 +108,7 @@ impl Config {
             admin_socket: PathBuf::from(read::ADMIN_SOCKET),
             admin_socket_mode: read::ADMIN_SOCKET_MODE,
             join: None,
+            node_attestor: None,
             limits: UdsLimits::default(),
             workload: WorkloadSettings::default(),
             key: KeyAlgorithm::EcP256,

@@ -9,7 +9,7 @@ use muster_runtime::logging::{Format, Level};
 use muster_transport::UdsLimits;
 use muster_workload_attestors::{HashSettings, UnixSettings};
 
-use super::{Config, DATA_DIR, JoinConfig, TokenSource};
+use super::{Config, DATA_DIR, JoinConfig, TokenSource, node_attestor};
 use crate::api::workload::WorkloadSettings;
 use crate::attest::Pin;
 
@@ -46,7 +46,12 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
         table.refuse("admin_socket", &admin_socket.display(), expected);
     }
     let drain = table.or("drain", DRAIN);
-    let join = table.optional_table("join").map(|mut join| self::join(&mut join));
+    let attestor = table.optional_table("node_attestor");
+    let proved = attestor.is_some();
+    let node_attestor = attestor.and_then(|mut table| node_attestor::read(&mut table));
+    let join = table
+        .optional_table("join")
+        .map(|mut join| self::join(&mut join, proved));
     let mut svids = table.table("svids");
     let keys = KeyAlgorithm::ALL.map(|algorithm| (algorithm.name(), algorithm));
     let key = svids.choice("key", KeyAlgorithm::EcP256, &keys);
@@ -71,6 +76,7 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
         admin_socket,
         admin_socket_mode,
         join: join.flatten(),
+        node_attestor,
         limits,
         workload,
         key,
@@ -83,8 +89,21 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
     })
 }
 
-fn join(table: &mut Table) -> Option<JoinConfig> {
-    let token: Option<PathBuf> = table.required("token_file");
+/// `proved`: whether a `[node_attestor]` stands in place of a token.
+fn join(table: &mut Table, proved: bool) -> Option<JoinConfig> {
+    let token: Option<PathBuf> = if proved {
+        let token: Option<PathBuf> = table.optional("token_file");
+        if let Some(token) = &token {
+            table.refuse(
+                "token_file",
+                &token.display(),
+                "no token beside [node_attestor]: that proves this node",
+            );
+        }
+        None
+    } else {
+        table.required("token_file")
+    };
     let file: Option<PathBuf> = table.optional("bundle_file");
     let fingerprint: Option<String> = table.optional("bundle_sha256");
     let pin = match (file, fingerprint) {
@@ -114,8 +133,11 @@ fn join(table: &mut Table) -> Option<JoinConfig> {
             None
         }
     };
+    if token.is_none() && !proved {
+        return None;
+    }
     Some(JoinConfig {
-        token: TokenSource::File(token?),
+        token: token.map(TokenSource::File),
         pin: pin?,
     })
 }

@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 use super::issuing::{Answer, Issuing, Prepared, prepare};
 use super::link::{End, Link, LinkError, sleep_until};
 use super::session::{Event, Session, Welcome};
-use crate::attest::{AttestError, renew};
+use crate::attest::AttestError;
 use crate::cache::{Cache, SignFailure};
 use crate::rotate::Outcome;
 
@@ -45,8 +45,8 @@ const CLOCK_ALARM: i64 = 5;
 const MOST_BYTES: usize = 4 << 20;
 
 type Keys = Result<Vec<Result<Prepared, EntryId>>, SigningPoolError>;
-type Renewed = Result<X509Svid, AttestError>;
-type Under<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(super) type Renewed = Result<X509Svid, AttestError>;
+pub(super) type Under<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The streams of a connection, and what is under way on them.
 struct Streams {
@@ -104,7 +104,11 @@ impl Link {
             Ok(None) => return End::Stopped,
             Err(error) => return End::Lost(error),
         };
-        let end = self.serve(&mut streams, stop).await;
+        let mut end = self.serve(&mut streams, stop).await;
+        if end.is_err() && streams.renewing.is_some() && self.attestor.is_some() {
+            // The answer to the new attestation ended the old certificate and this connection with it; it is on its way.
+            end = self.hear_out(&mut streams, stop, end).await;
+        }
         // Whatever is open comes to nothing; the cache plans it anew.
         let mut lost = streams.issuing.abandon();
         if let Some((entries, _)) = streams.preparing.take() {
@@ -123,6 +127,24 @@ impl Link {
         match end {
             Ok(end) => end,
             Err(error) => End::Lost(error),
+        }
+    }
+
+    /// Waits for the attestation that is under way, when the connection has ended in `end` meanwhile.
+    async fn hear_out(
+        &mut self,
+        streams: &mut Streams,
+        stop: &Stop,
+        end: Result<End, LinkError>,
+    ) -> Result<End, LinkError> {
+        let Some(result) = self.meanwhile(stop, under_way(&mut streams.renewing)).await else {
+            return Ok(End::Stopped);
+        };
+        self.renewed(streams, result).await?;
+        if streams.leave_by.is_some() {
+            Ok(End::Renewed)
+        } else {
+            end
         }
     }
 
@@ -425,8 +447,8 @@ impl Link {
         if streams.renewing.is_none() && !self.renewals.due(now, 1).is_empty() {
             match self.membership.key_to_ask_with().await {
                 Ok(key) => {
-                    let (channel, with) = (streams.channel.clone(), Arc::clone(&key));
-                    streams.renewing = Some((key, Box::pin(async move { renew(channel, &with).await })));
+                    let asking = self.ask_again(streams.channel.clone(), Arc::clone(&key))?;
+                    streams.renewing = Some((key, asking));
                 }
                 Err(error) => {
                     // Without a key on disk nothing is asked for; the connection has nothing to do with it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use muster_identity::UnixTime;
 use muster_pki::KeyAlgorithm;
 use muster_pki::bundle::AuthorityStanding;
+use muster_plugin_api::NodeAttestor;
 use muster_runtime::{Backoff, Clock, Condition, Readiness, ReadinessGuard, SigningPool, Stop};
 use rustls::AlertDescription;
 use tokio::sync::{mpsc, watch};
@@ -16,7 +17,7 @@ use super::channel::ConnectError;
 use super::metrics::LinkMetrics;
 use super::session::{AboutNode, SessionError};
 use super::timepiece::Timepiece;
-use crate::attest::{AttestError, Denial, Membership, denial_of, rejoin};
+use crate::attest::{AttestError, Denial, Membership, denial_of};
 use crate::cache::{Handle, JwtOrder, SignFailure};
 use crate::keep::NodeStoreError;
 use crate::rotate::{Jitter, Outcome, Renewals, Validity};
@@ -45,6 +46,8 @@ pub struct Parts {
     pub orders: mpsc::Receiver<JwtOrder>,
     /// The node's own state.
     pub membership: Membership,
+    /// What proves the node again, if its proof lasts.
+    pub attestor: Option<Arc<dyn NodeAttestor>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Where keys are made.
@@ -64,6 +67,7 @@ pub struct Link {
     pub(super) handle: Handle,
     pub(super) orders: mpsc::Receiver<JwtOrder>,
     pub(super) membership: Membership,
+    pub(super) attestor: Option<Arc<dyn NodeAttestor>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) pool: SigningPool,
     pub(super) algorithm: KeyAlgorithm,
@@ -156,6 +160,7 @@ impl Link {
             handle,
             orders,
             membership,
+            attestor,
             clock,
             pool,
             algorithm,
@@ -186,6 +191,7 @@ impl Link {
             handle,
             orders,
             membership,
+            attestor,
             clock,
             pool,
             algorithm,
@@ -305,22 +311,6 @@ impl Link {
                 () = self.turn_away(), if down => {}
             }
         }
-    }
-
-    /// Proves the node by its last key, after the server has said that its certificate counts no longer or when it has ended.
-    pub(super) async fn rejoin(&mut self, stop: &Stop) -> Result<(), LinkError> {
-        let dial = self.membership.dial_as_nobody()?;
-        let Some(channel) = self.meanwhile(stop, async move { dial.connect().await }).await else {
-            return Err(LinkError::Closed);
-        };
-        let svid = rejoin(channel?, &self.membership).await?;
-        let identity = self.membership.state().identity.as_ref();
-        let key = identity
-            .map(crate::keep::NodeIdentity::signer)
-            .transpose()?
-            .ok_or(LinkError::Closed)?;
-        info!("the server has taken this node back");
-        self.adopt(svid, &key).await
     }
 
     /// The node has a new certificate.

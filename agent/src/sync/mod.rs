@@ -15,6 +15,7 @@ mod connection;
 mod issuing;
 mod link;
 mod metrics;
+mod proving;
 mod session;
 mod timepiece;
 mod wire;

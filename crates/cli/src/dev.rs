@@ -173,7 +173,7 @@ impl Dev {
                 .map_err(|error| Failure::refused("could not use the server's join token", error))?;
             let pin = muster_agent::attest::Pin::Bundle(bundle);
             config.join = Some(JoinConfig {
-                token: TokenSource::Token(token),
+                token: Some(TokenSource::Token(token)),
                 pin,
             });
         }
