@@ -24,6 +24,7 @@ mod joining;
 mod led_programs;
 mod log_lines;
 mod memory;
+mod node_attestors;
 mod outage;
 mod reload;
 mod requests;

@@ -1,3 +1,4 @@
+mod attested;
 mod install;
 mod registration;
 
@@ -20,7 +21,7 @@ pub const TRUST_DOMAIN: &str = "example.org";
 /// What a story wants otherwise than an operator's defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// More lines for the server's configuration, top level keys first.
+    /// More lines for the server's configuration, top level keys first. `{dir}` is the cluster's folder.
     pub server: &'static str,
     /// More lines for the node agent's configuration, top level keys first.
     pub agent: &'static str,

@@ -16,8 +16,10 @@
 
 mod binaries;
 mod cluster;
+mod kubernetes;
 mod latency;
 mod machine;
+mod machine_pki;
 mod need;
 mod peer;
 mod process;
@@ -26,8 +28,10 @@ mod workload;
 
 pub use binaries::{binary, client, root};
 pub use cluster::{Cluster, Settings, TRUST_DOMAIN, from_pem, unix_channel};
+pub use kubernetes::{Kubernetes, Pod};
 pub use latency::Latency;
 pub use machine::{Did, Machine, Network, Packages};
+pub use machine_pki::{MachineCa, MachineCertificate};
 pub use need::{need, need_programs, need_root};
 pub use peer::{Identity, join, tcp_channel, tcp_channel_trusting};
 pub use process::{PATIENCE, Process, as_user, until};

@@ -1,3 +1,4 @@
+mod attestations;
 mod bundles;
 mod certificates;
 mod files;
@@ -23,6 +24,8 @@ pub const TARGETS: &[Target] = &[
     bundles::DOCUMENTS,
     bundles::MAPS,
     bundles::FILES,
+    attestations::MESSAGES,
+    attestations::TEMPLATES,
     messages::ADMINISTRATORS,
     messages::NODES,
     frames::HTTP2,

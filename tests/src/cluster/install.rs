@@ -17,14 +17,14 @@ impl Cluster {
         let mut text = format!("trust_domain = \"{TRUST_DOMAIN}\"\ndata_dir = \"{dir}/server/data\"\n");
         writeln!(text, "listen = \"{}\"", self.address).unwrap();
         writeln!(text, "admin_socket = \"{dir}/server/admin.sock\"").unwrap();
-        text += settings.server;
+        text += &settings.server.replace("{dir}", &dir.to_string());
         fs::create_dir_all(self.path().join("server")).unwrap();
         fs::write(self.path().join("server.toml"), text).unwrap();
     }
 
-    /// As an operator does it: a token from the server, its bundle carried over by hand, `muster-agent join`.
-    pub(super) fn join(&mut self, settings: &Settings) {
-        let dir = self.path().display().to_string();
+    /// Where the node agent has its sockets and its state; the folders are made.
+    pub(super) fn agent_config(&self) -> String {
+        let dir = self.path().display();
         fs::create_dir_all(self.path().join("agent")).unwrap();
         let workloads = self.path().join("workload");
         fs::create_dir_all(&workloads).unwrap();
@@ -32,18 +32,18 @@ impl Cluster {
         let mut text =
             format!("data_dir = \"{dir}/agent/data\"\nworkload_socket = \"{dir}/workload/api.sock\"\n");
         writeln!(text, "admin_socket = \"{dir}/agent/admin.sock\"").unwrap();
+        text
+    }
+
+    /// As an operator does it: a token from the server, its bundle carried over by hand, `muster-agent join`.
+    pub(super) fn join(&mut self, settings: &Settings) {
+        let mut text = self.agent_config();
         text += settings.agent;
         let config = self.path().join("agent.toml");
         fs::write(&config, text).unwrap();
 
         let bundle = self.path().join("bundle.pem");
-        let pem = self
-            .bundle()
-            .x509_authorities
-            .iter()
-            .map(|authority| pem(&authority.asn1))
-            .collect::<String>();
-        fs::write(&bundle, pem).unwrap();
+        fs::write(&bundle, self.bundle_pem()).unwrap();
         let token = self.block_on(self.token());
         // By standard input: on the command line everybody on the host could read it.
         let mut joining = Command::new(binary("muster-agent"))
@@ -69,6 +69,12 @@ impl Cluster {
             String::from_utf8_lossy(&joined.stderr)
         );
         self.node = format!("spiffe://{TRUST_DOMAIN}/spire/agent/join_token/{token}");
+    }
+
+    /// The server's authorities, as they are carried over by hand.
+    pub(crate) fn bundle_pem(&self) -> String {
+        let authorities = self.bundle().x509_authorities;
+        authorities.iter().map(|authority| pem(&authority.asn1)).collect()
     }
 }
 
