@@ -22,7 +22,9 @@ mod machine;
 mod machine_pki;
 mod need;
 mod peer;
+mod polling;
 mod process;
+mod spire;
 mod turn;
 mod workload;
 
@@ -34,7 +36,9 @@ pub use machine::{Did, Machine, Network, Packages};
 pub use machine_pki::{MachineCa, MachineCertificate};
 pub use need::{need, need_programs, need_root};
 pub use peer::{Identity, join, tcp_channel, tcp_channel_trusting};
+pub use polling::{Polled, PollingAgent};
 pub use process::{PATIENCE, Process, as_user, until};
+pub use spire::{Home, Said, SpireAgent, SpireServer, SpireSettings, Tool, spire_folder, spire_is_here};
 pub use turn::Turn;
 pub use workload::Workload;
 

@@ -34,6 +34,11 @@ impl Workload {
 
     /// Starts it, as another user if one is named.
     pub fn start_as(self, cluster: &Cluster, uid: Option<u32>, args: &[&str]) -> Process {
+        self.start_at(&cluster.endpoint(), uid, args)
+    }
+
+    /// Starts it on any Workload API, as another user if one is named.
+    pub fn start_at(self, endpoint: &str, uid: Option<u32>, args: &[&str]) -> Process {
         let program = self.program().expect("asked for with is_here before");
         let mut command = match uid {
             Some(uid) => crate::as_user(&program[0], uid),
@@ -42,7 +47,7 @@ impl Workload {
         command
             .args(&program[1..])
             .args(args)
-            .env("SPIFFE_ENDPOINT_SOCKET", cluster.endpoint());
+            .env("SPIFFE_ENDPOINT_SOCKET", endpoint);
         Process::start(&format!("{self:?} client {args:?}"), &mut command)
     }
 
