@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use muster_identity::UnixTime;
-use muster_pki::x509::{Name, X509Svid};
+use muster_pki::bundle::Bundle;
+use muster_pki::x509::{ShownCertificate, X509Svid, shown_chain};
 use tokio::sync::watch;
 
 use crate::api::admin::{ChainLink, NodeInfo, NodeState};
@@ -24,9 +24,13 @@ pub(crate) struct Report {
 impl NodeInfo for Report {
     fn state(&self) -> NodeState {
         let [_, x509_svids, jwt_svids, _] = self.handle.read(Cache::sizes);
-        let svid = self.svid.load_full();
+        let (svid, own) = (self.svid.load_full(), self.handle.own_bundle());
         NodeState {
-            chain: svid.iter().map(|svid| link(svid)).collect(),
+            chain: svid
+                .iter()
+                .flat_map(|svid| shown_chain(svid, Bundle::x509_authorities(&own)))
+                .map(link)
+                .collect(),
             uptime: self.started.elapsed().max(Duration::ZERO),
             last_sync: self.standing.borrow().last_heard,
             x509_svids,
@@ -35,14 +39,10 @@ impl NodeInfo for Report {
     }
 }
 
-fn link(svid: &X509Svid) -> ChainLink {
-    let subject = Name::parse(svid.leaf().subject())
-        .map(|name| name.to_string())
-        .unwrap_or_default();
-    let expires: UnixTime = svid.not_after();
+fn link(shown: ShownCertificate) -> ChainLink {
     ChainLink {
-        id: Some(svid.id().clone()),
-        expires,
-        subject,
+        id: shown.id,
+        expires: shown.not_after,
+        subject: shown.subject,
     }
 }

@@ -1,7 +1,9 @@
-//! `spire.api.server.debug.v1.Debug`: counters, and the server's own certificate.
+//! `spire.api.server.debug.v1.Debug`: counters, and the server's own chain.
 
 use std::sync::Arc;
 
+use muster_pki::bundle::Bundle;
+use muster_pki::x509::shown_chain;
 use muster_proto::convert::spiffe_id_to_wire;
 use muster_proto::spire::server::debug::debug_server::Debug;
 use muster_proto::spire::server::debug::get_info_response::Cert;
@@ -27,15 +29,19 @@ impl DebugService {
 impl Debug for DebugService {
     async fn get_info(&self, _: Request<GetInfoRequest>) -> Result<Response<GetInfoResponse>, Status> {
         let view = self.context.registry.view();
+        let own = self.context.bundles.own();
         let svid = self.context.server_svid.borrow().clone();
-        let leaf = svid.iter().map(|svid| Cert {
-            id: Some(spiffe_id_to_wire(svid.id())),
-            expires_at: svid.not_after().as_secs(),
-            subject: "C=US,O=SPIRE".to_owned(),
+        let chain = svid
+            .iter()
+            .flat_map(|svid| shown_chain(svid, Bundle::x509_authorities(&own)));
+        let svid_chain = chain.map(|shown| Cert {
+            id: shown.id.as_ref().map(spiffe_id_to_wire),
+            expires_at: shown.not_after.as_secs(),
+            subject: shown.subject,
         });
         let uptime = self.context.clock.now().since(self.context.started_at).as_secs();
         Ok(Response::new(GetInfoResponse {
-            svid_chain: leaf.collect(),
+            svid_chain: svid_chain.collect(),
             uptime: clamped(uptime),
             agents_count: clamped(view.node_count()),
             // SPIRE counts the server's own bundle among them.

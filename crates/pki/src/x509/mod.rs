@@ -25,6 +25,7 @@ mod name_constraints;
 mod path;
 mod second_opinion;
 mod serial;
+mod shown;
 mod signed;
 mod svid;
 mod validity;
@@ -42,6 +43,7 @@ pub use leaf::LeafError;
 pub use name::{Name, NameAttribute, NameError};
 pub use path::PathError;
 pub use serial::{NoRandomness, ParseSerialError, Serial};
+pub use shown::{ShownCertificate, shown_chain};
 pub use svid::{ParseSvidError, X509Svid};
 pub use validity::Validity;
 pub use verify::{

@@ -117,6 +117,28 @@ impl Name {
             .map(|(_, value)| value.as_str())
     }
 
+    /// `O=SPIFFE,C=US`: the last part first (RFC 4514 2.1), with what has a meaning there escaped, as Go and so SPIRE's tools print it.
+    #[must_use]
+    pub fn rfc4514(&self) -> String {
+        let mut text = String::new();
+        for (attribute, value) in self.attributes.iter().rev() {
+            if !text.is_empty() {
+                text.push(',');
+            }
+            text.push_str(&attribute.label().to_uppercase());
+            text.push('=');
+            let last = value.chars().count() - 1;
+            for (at, letter) in value.chars().enumerate() {
+                let edge = at == 0 && " #".contains(letter) || at == last && letter == ' ';
+                if edge || ",+\"\\<>;".contains(letter) {
+                    text.push('\\');
+                }
+                text.push(letter);
+            }
+        }
+        text
+    }
+
     /// The form in which it goes into a certificate.
     pub(super) fn to_rcgen(&self) -> rcgen::DistinguishedName {
         let mut name = rcgen::DistinguishedName::new();
@@ -299,6 +321,24 @@ mod tests {
         ] {
             assert_eq!(check_form(&bad), Err(NotDer), "{bad:x?}");
         }
+    }
+
+    #[test]
+    fn the_form_of_rfc_4514_begins_at_the_end_and_escapes() {
+        use NameAttribute as A;
+        let parts = [
+            (A::Country, "US"),
+            (A::Organization, "#a, b "),
+            (A::SerialNumber, "12"),
+        ];
+        let name = parts.iter().try_fold(Name::empty(), |name, (attribute, value)| {
+            name.with(*attribute, value)
+        });
+        assert_eq!(
+            name.expect("a name").rfc4514(),
+            "SERIALNUMBER=12,O=\\#a\\, b\\ ,C=US"
+        );
+        assert_eq!(Name::empty().rfc4514(), "");
     }
 
     #[test]
