@@ -1,0 +1,8 @@
+//! Stories with the real SPIRE on one side of the wire: its agent and its commands on our server, and its commands on our agent.
+
+#![expect(clippy::unwrap_used, reason = "a story that can't go on says so by a panic")]
+
+mod admin_endpoints;
+mod node_attestation;
+mod polling;
+mod spire_agent;
