@@ -79,6 +79,11 @@ impl EntrySpec {
         Ok(())
     }
 
+    /// Whether this names nodes for other entries instead of giving an identity: its parent is the server.
+    pub fn is_node_alias(&self) -> bool {
+        self.parent_id.path().as_str() == "/spire/server"
+    }
+
     /// Whether the two would give one identity to the same callers through the same parent: SPIRE's «similar entry».
     pub fn is_similar_to(&self, other: &EntrySpec) -> bool {
         self.spiffe_id == other.spiffe_id

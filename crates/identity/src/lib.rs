@@ -16,6 +16,7 @@ mod dns_name;
 mod entry;
 mod entry_id;
 mod fact;
+mod grant;
 mod hint;
 mod path;
 mod position;
@@ -29,6 +30,10 @@ pub use dns_name::{DnsName, ParseDnsNameError};
 pub use entry::{Entry, EntryError, EntrySpec};
 pub use entry_id::{EntryId, ParseEntryIdError};
 pub use fact::{Fact, FactSource, Facts};
+pub use grant::{
+    Grant, GrantError, GrantName, Outside, ParseGrantNameError, ParseVerbError, SelectorTypes, Subject, Verb,
+    VerbSet,
+};
 pub use hint::{Hint, ParseHintError};
 pub use path::{IdPath, ParsePathError};
 pub use position::{ParseStoreIdError, Position, Revision, StoreId};
