@@ -81,6 +81,11 @@ const DOORS: &[Door] = &[
         feature: Some("AUTHORITY"),
         files: &["muster/authority/v1/rotation.proto"],
     },
+    Door {
+        name: "grant",
+        feature: Some("GRANT"),
+        files: &["muster/grant/v1/grant.proto"],
+    },
 ];
 
 /// Messages that carry a key, a token or a password: their `Debug` is written by hand, in `redact.rs`.

@@ -2,7 +2,8 @@
 //!
 //! `contracts/*.proto` are ours to read; their packages, names and numbers are the published ones of
 //! the SPIFFE Workload API ([`workload`]) and of SPIRE's server and agent ([`spire`]). What those
-//! lack is in services of our own ([`node`], [`delivery`], [`authority`]), never as extra fields in theirs.
+//! lack is in services of our own ([`node`], [`delivery`], [`authority`], [`grant`]), never as extra fields in
+//! theirs.
 //!
 //! The generated types say nothing about whether a value makes sense: a `SPIFFEID` on the wire is two
 //! strings. [`convert`] turns them into the types of `muster-identity` and `muster-pki`, which can't
@@ -11,8 +12,8 @@
 //!
 //! Messages that carry secrets have a redacting `Debug`, so that a logged request leaks nothing.
 //!
-//! A cargo feature for each door: `workload`, `spire-server`, `spire-agent`, `node`, `delivery`, `authority`.
-//! Begin at [`convert`].
+//! A cargo feature for each door: `workload`, `spire-server`, `spire-agent`, `node`, `delivery`, `authority`,
+//! `grant`. Begin at [`convert`].
 
 pub mod convert;
 mod redact;
@@ -152,4 +153,14 @@ pub mod authority {
 
     /// The contract itself, for gRPC reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/authority.bin"));
+}
+
+/// Who may do a part of what an administrator may (`muster.grant.v1`).
+#[cfg(feature = "grant")]
+#[allow(missing_docs, clippy::all, reason = "generated")]
+pub mod grant {
+    include!(concat!(env!("OUT_DIR"), "/grant/muster.grant.v1.rs"));
+
+    /// The contract itself, for gRPC reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/grant.bin"));
 }

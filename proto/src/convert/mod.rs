@@ -12,6 +12,8 @@ mod bundle;
 mod entry;
 mod entry_filter;
 mod field;
+#[cfg(feature = "grant")]
+mod grant;
 mod id;
 mod node;
 mod node_filter;
@@ -24,6 +26,8 @@ pub use bundle::{bundle, bundle_to_wire, jwt_authority, x509_authority};
 pub use entry::{entry, entry_id, entry_to_wire, merge_entry, new_entry};
 pub use entry_filter::EntryFilter;
 pub use field::FieldError;
+#[cfg(feature = "grant")]
+pub use grant::{grant, grant_to_wire, subject};
 pub use id::{spiffe_id, spiffe_id_to_wire, trust_domain};
 #[cfg(feature = "node")]
 pub use node::{NodeEntry, entry_version, position, position_to_wire};
