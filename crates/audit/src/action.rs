@@ -106,6 +106,14 @@ actions! {
     KeyGenerate = "key.generate",
     /// A key was destroyed in a key manager.
     KeyDestroy = "key.destroy",
+    /// A grant was created.
+    GrantCreate = "grant.create",
+    /// A grant was changed.
+    GrantUpdate = "grant.update",
+    /// A grant was deleted.
+    GrantDelete = "grant.delete",
+    /// Grants were read.
+    GrantRead = "grant.read",
     /// Credentials were revoked.
     RevocationAdd = "revocation.add",
     /// A hold was set.

@@ -54,6 +54,11 @@ impl Object {
         Self::new("key", id)
     }
 
+    /// A grant, by its name.
+    pub fn grant(name: impl Display) -> Self {
+        Self::new("grant", name)
+    }
+
     /// A process, by its pid as it stood then.
     pub fn process(pid: i32) -> Self {
         Self::new("process", pid)
