@@ -111,6 +111,24 @@ impl View {
         }
     }
 
+    /// What hangs below an ID, by whatever chain: what a node is entitled to as soon as it is entitled to that ID. None when it is more than `most`.
+    pub fn below(&self, id: &SpiffeId, most: usize) -> Option<Vec<&Arc<Registered>>> {
+        let (mut open, mut found) = (vec![id], Vec::new());
+        let mut seen = HashSet::from([id]);
+        while let Some(parent) = open.pop() {
+            for child in self.children_of(parent) {
+                if found.len() == most {
+                    return None;
+                }
+                found.push(child);
+                if seen.insert(&child.entry.spec.spiffe_id) {
+                    open.push(&child.entry.spec.spiffe_id);
+                }
+            }
+        }
+        Some(found)
+    }
+
     fn is_alias_of(&self, alias: &Registered, node: &SpiffeId) -> bool {
         let node = self.nodes.get(node);
         node.is_some_and(|node| alias.entry.spec.selectors.is_subset_of(&node.selectors))

@@ -1,17 +1,23 @@
 //! Entries as changes: what must be unique, and what a new version of an entry is.
 
 use aws_lc_rs::digest::{Context, SHA256};
-use muster_identity::{Entry, EntrySpec};
+use muster_identity::{Entry, EntrySpec, GrantName};
 
 use super::records::entry_bytes;
 use super::{Change, Conflict, Expect, Registered, Tree, View};
 
 /// The changes that create `entry`. They conflict with an entry of the same id, and with a similar one.
 pub fn create(entry: &Entry) -> Vec<Change> {
+    create_by(entry, None)
+}
+
+/// The same for an entry that counts towards what a grant may make, for as long as it is there.
+pub fn create_by(entry: &Entry, made_by: Option<&GrantName>) -> Vec<Change> {
     let id = entry.id.as_str();
+    let value = entry_bytes(entry, None, made_by);
     vec![
         Change::put(Tree::Similar, similar_key(&entry.spec), id.into(), Expect::Absent),
-        Change::put(Tree::Entries, id, entry_bytes(entry, None), Expect::Absent),
+        Change::put(Tree::Entries, id, value, Expect::Absent),
     ]
 }
 
@@ -35,7 +41,7 @@ pub fn update(current: &Registered, spec: EntrySpec) -> (Entry, Vec<Change>) {
         changes.push(Change::put(Tree::Similar, new_key, id.into(), Expect::Absent));
         changes.push(Change::delete(Tree::Similar, old_key, Expect::Any));
     }
-    let value = entry_bytes(&entry, x509_version);
+    let value = entry_bytes(&entry, x509_version, current.made_by.as_ref());
     changes.push(Change::put(Tree::Entries, id, value, Expect::At(current.version)));
     (entry, changes)
 }

@@ -10,6 +10,7 @@
 mod committer;
 mod entitled;
 pub mod entries;
+pub mod grants;
 mod jobs;
 mod mailbox;
 mod names;
@@ -31,7 +32,7 @@ pub use committer::{Committer, CommitterError};
 pub use entitled::{Delta, Reach};
 pub use mailbox::{Mail, Mailbox};
 pub use prune::prune;
-pub use records::{NodeKey, NodeRecord, NodeSvid, RecordError, TokenHash, TokenRecord};
+pub use records::{GrantRecord, NodeKey, NodeRecord, NodeSvid, RecordError, TokenHash, TokenRecord};
 pub(crate) use records::{node_bytes, token_bytes};
 pub use view::{Document, Registered, View};
 

@@ -1,7 +1,7 @@
 //! How entries, nodes and tokens lie in the log: a version byte, then a message. What is read is checked again.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use muster_identity::{Entry, EntryId, Revision, SelectorSet, SpiffeId, UnixTime};
+use muster_identity::{Entry, EntryId, Grant, GrantName, Revision, SelectorSet, SpiffeId, UnixTime};
 use muster_pki::PublicKey;
 use muster_proto::convert;
 use muster_proto::spire::types;
@@ -79,6 +79,17 @@ pub struct NodeSvid {
     pub key: NodeKey,
 }
 
+/// A grant, and where in the log it stands.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct GrantRecord {
+    /// The grant.
+    pub grant: Grant,
+    /// When it was created.
+    pub created_at: UnixTime,
+    /// Its place in the log.
+    pub version: Revision,
+}
+
 /// An attested node.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NodeRecord {
@@ -129,6 +140,15 @@ struct StoredEntry {
     /// 0: the record's own version.
     #[prost(uint64, tag = "2")]
     x509_version: u64,
+    /// The grant by which it was made; empty: none.
+    #[prost(string, tag = "3")]
+    made_by: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredGrant {
+    #[prost(message, optional, tag = "1")]
+    grant: Option<muster_proto::grant::Grant>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -167,11 +187,16 @@ struct StoredNode {
     attested_at: i64,
 }
 
-pub(super) fn entry_bytes(entry: &Entry, x509_version: Option<Revision>) -> Vec<u8> {
+pub(super) fn entry_bytes(
+    entry: &Entry,
+    x509_version: Option<Revision>,
+    made_by: Option<&GrantName>,
+) -> Vec<u8> {
     let entry = Some(convert::entry_to_wire(entry, None));
     encode(&StoredEntry {
         entry,
         x509_version: x509_version.map_or(0, |version| version.0),
+        made_by: made_by.map(GrantName::to_string).unwrap_or_default(),
     })
 }
 
@@ -187,11 +212,41 @@ pub(super) fn read_entry(key: &Key, bytes: &[u8], version: Revision) -> Result<R
     } else {
         Revision(stored.x509_version)
     };
+    let made_by = match stored.made_by.as_str() {
+        "" => None,
+        name => Some(name.parse().map_err(|error| wrong(key, error))?),
+    };
     Ok(Registered {
         entry,
         version,
         x509_version,
+        made_by,
     })
+}
+
+pub(super) fn grant_bytes(grant: &Grant, created_at: UnixTime) -> Vec<u8> {
+    let mut wire = convert::grant_to_wire(grant);
+    wire.created_at = created_at.as_secs();
+    encode(&StoredGrant { grant: Some(wire) })
+}
+
+pub(super) fn read_grant(key: &Key, bytes: &[u8], version: Revision) -> Result<GrantRecord, RecordError> {
+    let stored: StoredGrant = decode(key, bytes)?;
+    let wire = stored.grant.ok_or_else(|| wrong(key, "no grant"))?;
+    let grant = convert::grant(&wire).map_err(|error| wrong(key, error))?;
+    if grant.name.as_str().as_bytes() != &*key.name {
+        return Err(wrong(key, "the grant has another name"));
+    }
+    Ok(GrantRecord {
+        grant,
+        created_at: UnixTime::from_secs(wire.created_at),
+        version,
+    })
+}
+
+pub(super) fn grant_name(key: &Key) -> Result<GrantName, RecordError> {
+    let name = std::str::from_utf8(&key.name).map_err(|error| wrong(key, error))?;
+    name.parse().map_err(|error| wrong(key, error))
 }
 
 pub(super) fn token_name(key: &Key) -> Result<TokenHash, RecordError> {

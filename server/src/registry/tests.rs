@@ -579,7 +579,7 @@ fn figures_of_the_view() {
 
 /// A change of so many bytes, of a tree that nobody reads here.
 fn sized(name: &str, bytes: usize) -> Vec<Change> {
-    vec![Change::put(Tree::Grants, name, vec![7; bytes], Expect::Absent)]
+    vec![Change::put(Tree::Holds, name, vec![7; bytes], Expect::Absent)]
 }
 
 #[tokio::test]
@@ -597,7 +597,7 @@ async fn what_is_too_large_refuses_nobody_elses_change() {
     for refused in [batch[1].clone(), alone] {
         assert!(matches!(refused, Err(CommitError::TooLarge(bytes)) if bytes == too_large));
     }
-    assert_eq!(registry.view().document_count(Tree::Grants), 3);
+    assert_eq!(registry.view().document_count(Tree::Holds), 3);
 }
 
 #[tokio::test]

@@ -1,12 +1,14 @@
 use std::sync::{Arc, LazyLock};
 
 use muster_identity::{
-    DnsName, EntryId, IdPath, Position, Revision, Selector, SpiffeId, TrustDomain, UnixTime,
+    DnsName, EntryId, GrantName, IdPath, Position, Revision, Selector, SpiffeId, Subject, TrustDomain,
+    UnixTime,
 };
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
 
+use super::grants::Grants;
 use super::names::{IdSet, IdSets, join, leave};
-use super::records::{self, NodeRecord, RecordError, TokenHash, TokenRecord};
+use super::records::{self, GrantRecord, NodeRecord, RecordError, TokenHash, TokenRecord};
 use crate::store::{Key, Tree};
 
 /// An entry, and where in the log it stands.
@@ -18,6 +20,8 @@ pub struct Registered {
     pub version: Revision,
     /// The revision at which something that a certificate shows (SPIFFE ID, DNS names, lifetime) last changed.
     pub x509_version: Revision,
+    /// The grant by which it was made, if it was.
+    pub made_by: Option<GrantName>,
 }
 
 /// A record whose meaning belongs to another part of the server.
@@ -47,7 +51,8 @@ pub struct View {
     pub(super) nodes: RedBlackTreeMapSync<SpiffeId, Arc<NodeRecord>>,
     nodes_by_selector: HashTrieMapSync<Selector, RedBlackTreeSetSync<SpiffeId>>,
     tokens: HashTrieMapSync<[u8; 32], Arc<TokenRecord>>,
-    documents: [Documents; 6],
+    grants: Grants,
+    documents: [Documents; 5],
 }
 
 /// An entry before and after a commit.
@@ -79,6 +84,7 @@ impl View {
             nodes: RedBlackTreeMapSync::default(),
             nodes_by_selector: HashTrieMapSync::default(),
             tokens: HashTrieMapSync::default(),
+            grants: Grants::default(),
             documents: Default::default(),
         }
     }
@@ -200,6 +206,36 @@ impl View {
             .collect()
     }
 
+    /// The grant of that name.
+    pub fn grant(&self, name: &GrantName) -> Option<&Arc<GrantRecord>> {
+        self.grants.of_name(name)
+    }
+
+    /// The grants of a subject, also those that have ended.
+    pub fn grants_of(&self, subject: &Subject) -> impl Iterator<Item = &Arc<GrantRecord>> {
+        self.grants.of_subject(subject)
+    }
+
+    /// Whether a subject holds a grant, also one that has ended.
+    pub fn has_grant(&self, subject: &Subject) -> bool {
+        self.grants_of(subject).next().is_some()
+    }
+
+    /// The grants behind `after`, by name: for pages.
+    pub fn grants_after(&self, after: Option<&GrantName>) -> impl Iterator<Item = &Arc<GrantRecord>> {
+        self.grants.after(after)
+    }
+
+    /// How many grants there are.
+    pub fn grant_count(&self) -> usize {
+        self.grants.count()
+    }
+
+    /// How many entries made by this grant there are.
+    pub fn entries_made_by(&self, grant: &GrantName) -> usize {
+        self.grants.entries_made_by(grant)
+    }
+
     /// The join token of that hash, if it was not redeemed.
     pub fn token(&self, hash: &TokenHash) -> Option<&Arc<TokenRecord>> {
         self.tokens.get(hash.as_bytes())
@@ -217,7 +253,7 @@ impl View {
         self.documents.get(document_index(tree)?)?.get(name)
     }
 
-    /// The records of such a tree, by name. Empty for entries, nodes and tokens.
+    /// The records of such a tree, by name. Empty for entries, nodes, tokens and grants.
     pub fn documents(&self, tree: Tree) -> impl Iterator<Item = (&[u8], &Document)> {
         let documents = document_index(tree).and_then(|index| self.documents.get(index));
         documents
@@ -283,6 +319,12 @@ impl View {
                     }
                 }
             }
+            Tree::Grants => {
+                let grant = value
+                    .map(|value| records::read_grant(key, value, version))
+                    .transpose()?;
+                self.grants.put(&records::grant_name(key)?, grant.map(Arc::new));
+            }
             tree => {
                 touched.bundles |= tree == Tree::Bundles;
                 let Some(documents) = document_index(tree).and_then(|index| self.documents.get_mut(index))
@@ -342,6 +384,9 @@ impl View {
             if let Some(at) = spec.expires_at {
                 self.expiring.remove_mut(&(at, id.clone()));
             }
+            if let Some(grant) = &before.made_by {
+                self.grants.entry_gone(grant);
+            }
         }
         match after {
             Some(after) => {
@@ -350,6 +395,9 @@ impl View {
                 join(&mut self.by_spiffe_id, &spec.spiffe_id, id);
                 if let Some(at) = spec.expires_at {
                     self.expiring.insert_mut((at, id.clone()));
+                }
+                if let Some(grant) = &after.made_by {
+                    self.grants.entry_made(grant);
                 }
                 self.entries.insert_mut(id.clone(), after.clone());
             }
@@ -402,11 +450,10 @@ impl std::fmt::Debug for View {
 }
 
 fn document_index(tree: Tree) -> Option<usize> {
-    const DOCUMENTS: [Tree; 6] = [
+    const DOCUMENTS: [Tree; 5] = [
         Tree::Bundles,
         Tree::Authorities,
         Tree::Relationships,
-        Tree::Grants,
         Tree::Holds,
         Tree::Revocations,
     ];

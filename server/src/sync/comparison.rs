@@ -114,6 +114,7 @@ mod tests {
             },
             version: Revision(version),
             x509_version: Revision(version),
+            made_by: None,
         })
     }
 
