@@ -26,7 +26,7 @@ use tracing::{info, warn};
 
 use crate::api::limits::Limits;
 use crate::api::meter::{Counts, Meter};
-use crate::api::{Changes, Context};
+use crate::api::{Changes, Context, OneAtATime};
 use crate::bundles::Bundles;
 use crate::ca::{Authorities, Awaited, Ca, CaMeter, Keeper, ServerSvid, Terms};
 use crate::config::Config;
@@ -160,6 +160,8 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         limits: Limits::new(config.limits),
         spawner: front.spawner(),
         changes: Changes::default(),
+        one_at_a_time: OneAtATime::default(),
+        own_uid: nix::unistd::geteuid().as_raw(),
         log_level,
         admin_ids: config.admin_ids,
         server_svid: server_svid.watch(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use muster_pki::tls::{ClientAuth, PeerIds, SvidResolver, server_config};
 use muster_proto::authority::rotation_server::RotationServer;
 use muster_proto::delivery::delivery_server::DeliveryServer;
+use muster_proto::grant::grants_server::GrantsServer;
 use muster_proto::node::node_server::NodeServer;
 use muster_proto::spire::server::agent::agent_server::AgentServer;
 use muster_proto::spire::server::bundle::bundle_server::BundleServer;
@@ -30,6 +31,7 @@ use crate::api::bundle::BundleService;
 use crate::api::debug::DebugService;
 use crate::api::delivery::DeliveryService;
 use crate::api::entry::EntryService;
+use crate::api::grant::GrantService;
 use crate::api::health::HealthService;
 use crate::api::local_authority::LocalAuthorityService;
 use crate::api::logger::LoggerService;
@@ -130,6 +132,7 @@ fn remote(context: &Arc<Context>) -> Routes {
     let entries = EntryServer::new(EntryService::new(context()));
     let svids = SvidServer::new(SvidService::new(context()));
     let delivery = DeliveryServer::new(DeliveryService::new(context()));
+    let grants = GrantsServer::new(GrantService::new(context()));
     let nodes = NodeServer::new(NodeService::new(context()));
     let rotation = RotationServer::new(RotationService::new(context()));
     let authorities = LocalAuthorityServer::new(LocalAuthorityService::new(context()));
@@ -138,6 +141,7 @@ fn remote(context: &Arc<Context>) -> Routes {
         .add_service(entries.max_decoding_message_size(LARGEST_BATCH))
         .add_service(svids.max_decoding_message_size(LARGEST_CSRS))
         .add_service(delivery.max_decoding_message_size(LARGEST_LIST))
+        .add_service(grants.max_decoding_message_size(LARGEST_LIST))
         .add_service(nodes.max_decoding_message_size(LARGEST_OF_NODE))
         .add_service(authorities.max_decoding_message_size(LARGEST_NAME))
         .add_service(rotation.max_decoding_message_size(LARGEST_NAME))

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, stream};
 use muster_audit::{Action, Event, Outcome};
+use muster_identity::Verb;
 use muster_proto::convert::NodeFilter;
 use muster_proto::spire::server::agent::{
     AttestAgentRequest, AttestAgentResponse, BanAgentRequest, CountAgentsRequest, CountAgentsResponse,
@@ -47,8 +48,11 @@ impl Agent for AgentService {
         &self,
         request: Request<CountAgentsRequest>,
     ) -> Result<Response<CountAgentsResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let filter = NodeFilter::try_from(request.get_ref().filter.as_ref()).map_err(Refusal::from)?;
-        let count = page::matching(&self.context.registry.view(), &filter, None).count();
+        let view = self.context.registry.view();
+        let scope = self.context.scope_for(&caller, &view, Verb::NodeRead)?;
+        let count = page::matching(&view, &scope, &filter, None).count();
         Ok(Response::new(CountAgentsResponse {
             count: i32::try_from(count).unwrap_or(i32::MAX),
         }))
@@ -63,7 +67,9 @@ impl Agent for AgentService {
         let filter = NodeFilter::try_from(request.filter.as_ref()).map_err(Refusal::from)?;
         let page = page::Page::new(request.page_size, &request.page_token)?;
         let mask = request.output_mask.as_ref();
-        let (agents, next_page_token) = page.of(&self.context.registry.view(), &filter, mask);
+        let view = self.context.registry.view();
+        let scope = self.context.scope_for(&caller, &view, Verb::NodeRead)?;
+        let (agents, next_page_token) = page.of(&view, &scope, &filter, mask);
         let event = Event::new(caller.actor(), Action::NodeRead, Outcome::Done).fact("nodes", agents.len());
         self.context.record(event).await?;
         Ok(Response::new(ListAgentsResponse {
@@ -73,8 +79,11 @@ impl Agent for AgentService {
     }
 
     async fn get_agent(&self, request: Request<GetAgentRequest>) -> Result<Response<types::Agent>, Status> {
+        let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let node = manage::find(&self.context.registry.view(), request.id.as_ref())?;
+        let view = self.context.registry.view();
+        let scope = self.context.scope_for(&caller, &view, Verb::NodeRead)?;
+        let node = manage::find(&view, &scope, Verb::NodeRead, request.id.as_ref())?;
         Ok(Response::new(page::to_wire(&node, request.output_mask.as_ref())))
     }
 

@@ -1,6 +1,7 @@
 //! Before every handler: who calls, and may he?
 //!
 //! The order is SPIRE's: open to anybody, local, administrator by configuration, administrator by entry, downstream, node. The first that holds is the caller's role.
+//! Grants come after administrators: who is one needs none. On the admin socket a uid that holds a grant is no administrator any more, root and our own excepted.
 //! A node's standing is looked up at each call, so an evicted or banned node is refused on a warm connection too.
 
 use std::future::Future;
@@ -12,15 +13,16 @@ use std::time::Instant;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, LengthLimitError};
 use muster_audit::{Action, Event, Object};
-use muster_identity::SpiffeId;
+use muster_identity::{SpiffeId, Subject};
 use muster_proto::convert::Reason;
 use muster_transport::{AdminPeer, TlsPeer};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::limits::Limited;
+use super::limits::{Limited, Who};
 use super::methods::{Open, open_to};
+use super::scope::verb_for;
 use super::{Caller, Context, Origin, Refusal, Role, status};
 use crate::nodes::{AuthorizeError, NodeCertificate};
 
@@ -106,7 +108,9 @@ impl Context {
             Err(refusal) => {
                 if let Origin::Tcp { address, .. } = &origin {
                     // Each record costs a write: who is refused again and again has to wait for it.
-                    self.limits.wait_for(Limited::Refusal, address.ip(), 1).await?;
+                    self.limits
+                        .wait_for(Limited::Refusal, Who::at(address.ip()), 1)
+                        .await?;
                 }
                 let actor = origin.actor(Role::Nobody);
                 let event =
@@ -127,6 +131,9 @@ impl Context {
             )
         };
         let svid = match origin {
+            Origin::Local { uid, .. } if self.is_confined(*uid) => {
+                return self.granted(&Subject::Uid(*uid), path).ok_or_else(denied);
+            }
             Origin::Local { .. } if open.local => return Ok(Role::Local),
             Origin::Local { .. } | Origin::Tcp { svid: None, .. } => return Err(denied()),
             Origin::Tcp { svid: Some(svid), .. } => svid,
@@ -139,6 +146,11 @@ impl Context {
         let id = svid.id();
         if open.admin && self.is_admin(id) {
             return Ok(Role::Admin);
+        }
+        if open.admin
+            && let Some(role) = self.granted(&Subject::Id(id.clone()), path)
+        {
+            return Ok(role);
         }
         if open.downstream && self.registry.view().has_downstream(id) {
             return Ok(Role::Downstream);
@@ -153,6 +165,22 @@ impl Context {
                 Err(Refusal::unavailable("the node's standing is not known").because(error))
             }
         }
+    }
+
+    /// Whether grants say what this uid may do on the admin socket. They do so when they have ended, too: nobody becomes an administrator by waiting.
+    fn is_confined(&self, uid: u32) -> bool {
+        let stays_administrator = uid == 0 || uid == self.own_uid;
+        !stays_administrator && self.registry.view().has_grant(&Subject::Uid(uid))
+    }
+
+    /// As what the holder of a grant is let in, if the method is one that some grant of his opens now.
+    fn granted(&self, subject: &Subject, path: &str) -> Option<Role> {
+        let verb = verb_for(path)?;
+        let (view, now) = (self.registry.view(), self.clock.now());
+        let opens = view
+            .grants_of(subject)
+            .any(|held| held.grant.is_live(now) && held.grant.verbs.has(verb));
+        opens.then_some(Role::Granted)
     }
 
     /// Whether the ID is an administrator now, by configuration or by an entry.

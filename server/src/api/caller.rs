@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use muster_audit::Actor;
-use muster_identity::SpiffeId;
+use muster_identity::{SpiffeId, Subject};
 use muster_pki::x509::X509Svid;
 
 use super::Refusal;
@@ -47,6 +47,8 @@ pub enum Role {
     Local,
     /// As an administrator, by configuration or entry.
     Admin,
+    /// By grants, which its handlers ask: it is no administrator.
+    Granted,
     /// As a downstream server.
     Downstream,
     /// As an attested node.
@@ -112,6 +114,11 @@ impl Caller {
         }
     }
 
+    /// As whom it can hold grants.
+    pub fn subject(&self) -> Option<Subject> {
+        self.origin.subject()
+    }
+
     /// The address that rate limits count by; none for local callers, who are not limited.
     pub fn ip(&self) -> Option<IpAddr> {
         match &self.origin {
@@ -127,6 +134,13 @@ impl Caller {
 }
 
 impl Origin {
+    pub(crate) fn subject(&self) -> Option<Subject> {
+        match self {
+            Self::Local { uid, .. } => Some(Subject::Uid(*uid)),
+            Self::Tcp { svid, .. } => svid.as_ref().map(|svid| Subject::Id(svid.id().clone())),
+        }
+    }
+
     pub(crate) fn actor(&self, role: Role) -> Actor {
         match self {
             Self::Local { uid, pid, .. } => Actor::local(*uid, *pid),

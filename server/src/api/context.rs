@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::limits::Limits;
 use super::meter::Meter;
+use super::scope::OneAtATime;
 use super::{Changes, Refusal};
 use crate::bundles::Bundles;
 use crate::ca::{Authorities, Ca, Wildcards};
@@ -52,6 +53,10 @@ pub struct Context {
     pub spawner: Spawner,
     /// Room for changes that are under way, whoever still waits for them.
     pub changes: Changes,
+    /// Whose turn it is to change something by a grant, or a grant.
+    pub one_at_a_time: OneAtATime,
+    /// The uid of this process: it is an administrator whatever grants say.
+    pub own_uid: u32,
     /// The log level.
     pub log_level: LogLevel,
     /// Administrators by configuration.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use muster_identity::{EntryId, UnixTime};
+use muster_identity::{EntryId, UnixTime, Verb};
 use muster_proto::{
     convert,
     delivery::{FollowRequest, FollowResponse, delivery_server::Delivery},
@@ -73,7 +73,7 @@ async fn follow(
         commits.mark_unchanged();
         let answer = match context
             .still_admin(&caller)
-            .and_then(|()| progress(&context, &ids))
+            .and_then(|()| progress(&context, &caller, &ids))
         {
             Ok(answer) if told == Some(answer) => None,
             answer => Some(answer),
@@ -102,11 +102,13 @@ async fn follow(
 }
 
 /// How many connected nodes are entitled to one of the entries, and how many of them have it as it is now.
-fn progress(context: &Context, ids: &[EntryId]) -> Result<FollowResponse, Refusal> {
+fn progress(context: &Context, caller: &Caller, ids: &[EntryId]) -> Result<FollowResponse, Refusal> {
     let nodes = context.connections.installed();
     // The view is taken after the nodes' positions: a position can't be ahead of the view it is compared with.
     let view = context.registry.view();
-    if let Some(id) = ids.iter().find(|id| view.entry(id).is_none()) {
+    let scope = context.scope_for(caller, &view, Verb::EntryRead)?;
+    let shown = |id| view.entry(id).is_some_and(|found| scope.shows(&found.entry.spec));
+    if let Some(id) = ids.iter().find(|id| !shown(*id)) {
         return Err(Refusal::not_found(format!("entry {id} not found")));
     }
     let (mut entitled, mut installed) = (0, 0);

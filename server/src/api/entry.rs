@@ -2,12 +2,14 @@
 
 mod authorized;
 mod change;
+mod ground;
 mod page;
 
 use std::{pin::Pin, sync::Arc};
 
 use futures_util::Stream;
 use muster_audit::{Action, Event, Outcome};
+use muster_identity::Verb;
 use muster_proto::{
     convert::{self, EntryFilter},
     spire::{server::entry as wire, types},
@@ -45,9 +47,13 @@ impl wire::entry_server::Entry for EntryService {
         request: Request<wire::CountEntriesRequest>,
     ) -> Result<Response<wire::CountEntriesResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let filter = EntryFilter::try_from(request.get_ref().filter.as_ref()).map_err(Refusal::from)?;
+        let filter = EntryFilter::try_from(request.get_ref().filter.as_ref());
+        let filter = page::filter(&self.context.trust_domain, filter)?;
         let view = self.context.registry.view();
-        let found = page::matching(&view, &filter, None).count();
+        let scope = self.context.scope_for(&caller, &view, Verb::EntryRead)?;
+        let found = page::matching(&view, &filter, None)
+            .filter(|found| scope.shows(&found.entry.spec))
+            .count();
         self.record_read(&caller, "CountEntries", found).await?;
         Ok(Response::new(wire::CountEntriesResponse {
             count: i32::try_from(found).unwrap_or(i32::MAX),
@@ -60,10 +66,12 @@ impl wire::entry_server::Entry for EntryService {
     ) -> Result<Response<wire::ListEntriesResponse>, Status> {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let filter = EntryFilter::try_from(request.filter.as_ref()).map_err(Refusal::from)?;
+        let filter = EntryFilter::try_from(request.filter.as_ref());
+        let filter = page::filter(&self.context.trust_domain, filter)?;
         let page = page::Page::new(request.page_size, &request.page_token)?;
         let view = self.context.registry.view();
-        let (entries, next_page_token) = page.of(&view, &filter, request.output_mask.as_ref());
+        let scope = self.context.scope_for(&caller, &view, Verb::EntryRead)?;
+        let (entries, next_page_token) = page.of(&view, &scope, &filter, request.output_mask.as_ref());
         self.record_read(&caller, "ListEntries", entries.len()).await?;
         Ok(Response::new(wire::ListEntriesResponse {
             entries,
@@ -77,8 +85,16 @@ impl wire::entry_server::Entry for EntryService {
     ) -> Result<Response<types::Entry>, Status> {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
+        if request.id.is_empty() {
+            return Err(Refusal::invalid("missing ID").into());
+        }
         let id = convert::entry_id("id", &request.id).map_err(Refusal::from)?;
-        let found = self.context.registry.view().entry(&id).cloned();
+        let view = self.context.registry.view();
+        let scope = self.context.scope_for(&caller, &view, Verb::EntryRead)?;
+        let found = view
+            .entry(&id)
+            .filter(|found| scope.shows(&found.entry.spec))
+            .cloned();
         self.record_read(&caller, "GetEntry", usize::from(found.is_some()))
             .await?;
         let found = found.ok_or_else(|| Refusal::not_found("entry not found"))?;

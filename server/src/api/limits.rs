@@ -1,14 +1,17 @@
-//! Rate limits: a token bucket per kind of call and address. A call waits for its tokens; only one that could never get them is refused.
+//! Rate limits: a token bucket per kind of call and caller. A call waits for its tokens; only one that could never get them is refused.
+//!
+//! A node counts by its identity, wherever it calls from: thousands of them may stand behind one address, and one of them may have many. Who has none counts by address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use muster_identity::SpiffeId;
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::{Caller, Refusal};
+use super::{Caller, Refusal, Role};
 
 /// What is limited.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -21,6 +24,8 @@ pub enum Limited {
     Jwt,
     /// Status posts: 10 a second.
     PostStatus,
+    /// Changes by grants, by the number of items: 500 a second. Done or refused, each costs a durable record.
+    Change,
     /// Calls that end in a refusal of access: 20 a second. Each costs a durable record.
     Refusal,
 }
@@ -38,7 +43,16 @@ pub struct LimitSettings {
 #[derive(Debug)]
 pub struct Limits {
     settings: RwLock<LimitSettings>,
-    buckets: Mutex<HashMap<(Limited, IpAddr), Bucket>>,
+    buckets: Mutex<HashMap<(Limited, Who), Bucket>>,
+}
+
+/// Whose bucket it is.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Who {
+    /// A node, a downstream server, or the holder of a grant.
+    Identity(SpiffeId),
+    /// Whoever calls from there.
+    Address(IpAddr),
 }
 
 /// Tokens may be owed: who comes later waits longer.
@@ -58,7 +72,7 @@ impl Limited {
     fn rate(self) -> u32 {
         match self {
             Self::Attest => 1,
-            Self::Csr | Self::Jwt => 500,
+            Self::Csr | Self::Jwt | Self::Change => 500,
             Self::PostStatus => 10,
             Self::Refusal => 20,
         }
@@ -85,17 +99,17 @@ impl Limits {
 
     /// Waits until `caller` may do `cost` of `what`. Callers on the admin socket are not limited.
     pub async fn wait(&self, what: Limited, caller: &Caller, cost: usize) -> Result<(), Refusal> {
-        match caller.ip() {
-            Some(ip) => self.wait_for(what, ip, cost).await,
+        match Who::is(caller) {
+            Some(who) => self.wait_for(what, who, cost).await,
             None => Ok(()),
         }
     }
 
-    pub(crate) async fn wait_for(&self, what: Limited, ip: IpAddr, cost: usize) -> Result<(), Refusal> {
+    pub(crate) async fn wait_for(&self, what: Limited, who: Who, cost: usize) -> Result<(), Refusal> {
         let applies = match what {
             Limited::Attest => self.settings().attestation,
             Limited::Csr | Limited::Jwt => self.settings().signing,
-            Limited::PostStatus | Limited::Refusal => true,
+            Limited::PostStatus | Limited::Change | Limited::Refusal => true,
         };
         let burst = what.rate();
         let cost = u32::try_from(cost).unwrap_or(u32::MAX);
@@ -108,7 +122,7 @@ impl Limits {
                 format!("rate ({cost}) exceeds burst size ({burst})"),
             ));
         }
-        match self.take(what, address_block(ip), cost, Instant::now()) {
+        match self.take(what, who, cost, Instant::now()) {
             Some(wait) => {
                 if !wait.is_zero() {
                     tokio::time::sleep(wait).await;
@@ -117,13 +131,13 @@ impl Limits {
             }
             None => Err(Refusal::new(
                 Code::ResourceExhausted,
-                "too many calls from this address are waiting",
+                "too many calls of this caller, or from its address, are waiting",
             )),
         }
     }
 
     /// Takes the tokens and says how long to wait for them; none when the wait would be too long.
-    fn take(&self, what: Limited, ip: IpAddr, cost: u32, now: Instant) -> Option<Duration> {
+    fn take(&self, what: Limited, who: Who, cost: u32, now: Instant) -> Option<Duration> {
         let rate = f64::from(what.rate());
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= MANY {
@@ -131,7 +145,7 @@ impl Limits {
                 bucket.tokens_at(f64::from(what.rate()), now) < f64::from(what.rate())
             });
         }
-        let bucket = buckets.entry((what, ip)).or_insert(Bucket {
+        let bucket = buckets.entry((what, who)).or_insert(Bucket {
             tokens: rate,
             at: now,
         });
@@ -142,6 +156,21 @@ impl Limits {
         }
         *bucket = Bucket { tokens, at: now };
         Some(wait)
+    }
+}
+
+impl Who {
+    /// By what the caller counts; none for local callers, who are not limited.
+    fn is(caller: &Caller) -> Option<Self> {
+        match (caller.role(), caller.spiffe_id()) {
+            (Role::Agent | Role::Downstream | Role::Granted, Some(id)) => Some(Self::Identity(id.clone())),
+            _ => caller.ip().map(Self::at),
+        }
+    }
+
+    /// Whoever calls from an address.
+    pub(crate) fn at(ip: IpAddr) -> Self {
+        Self::Address(address_block(ip))
     }
 }
 
@@ -168,27 +197,49 @@ mod tests {
         signing: true,
     };
 
+    fn at(ip: [u8; 4]) -> Who {
+        Who::at(ip.into())
+    }
+
+    #[tokio::test]
+    async fn nodes_behind_one_address_do_not_wait_for_each_other() {
+        let limits = Limits::new(BOTH);
+        let node = |name: &str| {
+            let id = format!("spiffe://example.org/spire/agent/join_token/{name}");
+            Who::Identity(id.parse().unwrap())
+        };
+        let now = Instant::now();
+        for name in ["a", "b"] {
+            assert_eq!(
+                limits.take(Limited::Csr, node(name), 500, now),
+                Some(Duration::ZERO)
+            );
+        }
+        let again = limits.take(Limited::Csr, node("a"), 1, now);
+        assert!(again.unwrap() > Duration::ZERO);
+    }
+
     #[tokio::test]
     async fn tokens_run_out_are_waited_for_and_come_back() {
         let limits = Limits::new(BOTH);
-        let (ip, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let (who, other) = (|| at([10, 0, 0, 1]), at([10, 0, 0, 2]));
         let now = Instant::now();
-        assert_eq!(limits.take(Limited::Csr, ip, 500, now), Some(Duration::ZERO));
+        assert_eq!(limits.take(Limited::Csr, who(), 500, now), Some(Duration::ZERO));
         assert_eq!(
-            limits.take(Limited::Csr, ip, 250, now),
+            limits.take(Limited::Csr, who(), 250, now),
             Some(Duration::from_millis(500))
         );
         assert_eq!(limits.take(Limited::Csr, other, 500, now), Some(Duration::ZERO));
         let later = now + Duration::from_secs(2);
-        assert_eq!(limits.take(Limited::Csr, ip, 500, later), Some(Duration::ZERO));
+        assert_eq!(limits.take(Limited::Csr, who(), 500, later), Some(Duration::ZERO));
     }
 
     #[tokio::test]
     async fn a_queue_that_grows_too_long_is_refused_and_owes_nothing() {
         let limits = Limits::new(BOTH);
-        let (ip, now) = (IpAddr::from([10, 0, 0, 1]), Instant::now());
+        let now = Instant::now();
         let waits: Vec<_> = (0..20)
-            .map(|_| limits.take(Limited::Attest, ip, 1, now))
+            .map(|_| limits.take(Limited::Attest, at([10, 0, 0, 1]), 1, now))
             .collect();
         assert_eq!(waits.iter().flatten().count(), 11);
         assert_eq!(waits[10], Some(LONGEST_WAIT));
@@ -198,7 +249,7 @@ mod tests {
     async fn more_than_the_burst_is_refused_at_once() {
         let limits = Limits::new(BOTH);
         let refusal = limits
-            .wait_for(Limited::Csr, IpAddr::from([10, 0, 0, 1]), 501)
+            .wait_for(Limited::Csr, at([10, 0, 0, 1]), 501)
             .await
             .unwrap_err();
         assert_eq!(refusal.message(), "rate (501) exceeds burst size (500)");
@@ -206,9 +257,7 @@ mod tests {
             signing: false,
             ..BOTH
         });
-        off.wait_for(Limited::Csr, IpAddr::from([10, 0, 0, 1]), 501)
-            .await
-            .unwrap();
+        off.wait_for(Limited::Csr, at([10, 0, 0, 1]), 501).await.unwrap();
     }
 
     #[test]

@@ -151,6 +151,16 @@ pub const SERVICES: &[Service] = &[
     ("muster.node.v1.Node", &[("Sync", AGENT), ("Issue", AGENT)]),
     ("muster.entry.v1.Delivery", &[("Follow", ADMIN)]),
     ("muster.authority.v1.Rotation", &[("GetProgress", ADMIN)]),
+    (
+        "muster.grant.v1.Grants",
+        &[
+            ("Create", ADMIN),
+            ("List", ADMIN),
+            ("Get", ADMIN),
+            ("Update", ADMIN),
+            ("Delete", ADMIN),
+        ],
+    ),
 ];
 
 /// Who may call the method at this HTTP path (`/package.Service/Method`); nobody when it is not in the table.
@@ -194,6 +204,7 @@ mod tests {
         contracts.extend(methods_of(muster_proto::node::FILE_DESCRIPTOR_SET));
         contracts.extend(methods_of(muster_proto::delivery::FILE_DESCRIPTOR_SET));
         contracts.extend(methods_of(muster_proto::authority::FILE_DESCRIPTOR_SET));
+        contracts.extend(methods_of(muster_proto::grant::FILE_DESCRIPTOR_SET));
         contracts.extend(methods_of(tonic_health::pb::FILE_DESCRIPTOR_SET));
         let services = SERVICES
             .iter()

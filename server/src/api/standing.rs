@@ -26,13 +26,16 @@ impl Context {
         )?)
     }
 
-    /// Whether an administrator is one still.
+    /// Whether an administrator is one still. Holders of grants are asked about those at each look.
     pub(crate) fn still_admin(&self, caller: &Caller) -> Result<(), Refusal> {
         let still = match caller.role() {
             Role::Local => true,
             Role::Admin => caller
                 .svid()
                 .is_some_and(|svid| svid.not_after() >= self.clock.now() && self.is_admin(svid.id())),
+            Role::Granted => caller
+                .svid()
+                .is_none_or(|svid| svid.not_after() >= self.clock.now()),
             Role::Nobody | Role::Downstream | Role::Agent => false,
         };
         if still {

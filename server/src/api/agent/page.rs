@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use muster_identity::{SpiffeId, UnixTime};
+use muster_identity::{SpiffeId, UnixTime, Verb};
 use muster_proto::convert::{self, NodeFilter};
 use muster_proto::spire::types::{self, AgentMask};
 
 use crate::api::Refusal;
 use crate::api::pages::Size;
+use crate::api::scope::Scope;
 use crate::registry::{NodeRecord, View};
 
 /// Which part of a list is asked for.
@@ -28,26 +29,31 @@ impl Page {
         Ok(Self { size, after })
     }
 
-    /// The nodes of the page, with the fields that `mask` names, and the token of the next.
+    /// The nodes of the page that the caller may see, with the fields that `mask` names, and the token of the next.
     pub(super) fn of(
         &self,
         view: &View,
+        scope: &Scope,
         filter: &NodeFilter,
         mask: Option<&AgentMask>,
     ) -> (Vec<types::Agent>, String) {
-        let found = matching(view, filter, self.after.as_ref());
+        let found = matching(view, scope, filter, self.after.as_ref());
         self.size
             .fill(found, |node| to_wire(node, mask), |node| node.id.to_string())
     }
 }
 
-/// The nodes behind `after` that the filter means.
+/// The nodes behind `after` that the caller may see and the filter means.
 pub(super) fn matching<'a>(
     view: &'a View,
+    scope: &'a Scope,
     filter: &'a NodeFilter,
     after: Option<&SpiffeId>,
 ) -> impl Iterator<Item = &'a Arc<NodeRecord>> {
     view.nodes_after(after).filter(|node| {
+        if !scope.reaches_node(Verb::NodeRead, &node.id) {
+            return false;
+        }
         let expires_at = node.not_after().unwrap_or(UnixTime::EPOCH);
         filter.matches(
             &node.attestation_type,

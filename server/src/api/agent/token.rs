@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use muster_audit::{Action, Event, Object, Outcome};
+use muster_identity::Verb;
 use muster_proto::convert;
 use muster_proto::spire::server::agent::CreateJoinTokenRequest;
 use muster_proto::spire::types;
 use tonic::Code;
 
-use crate::api::{Caller, Context, Refusal};
+use crate::api::{Caller, Context, Refusal, Role};
 use crate::nodes;
 use crate::registry::{CommitError, TokenHash};
 
@@ -21,7 +22,7 @@ pub(super) async fn create(
     caller: &Caller,
     request: CreateJoinTokenRequest,
 ) -> Result<types::JoinToken, Refusal> {
-    match created(context, request).await {
+    match created(context, caller, request).await {
         Ok((token, event)) => {
             context
                 .record(event(Event::new(
@@ -41,6 +42,7 @@ pub(super) async fn create(
 
 async fn created(
     context: &Context,
+    caller: &Caller,
     request: CreateJoinTokenRequest,
 ) -> Result<(types::JoinToken, impl FnOnce(Event) -> Event + use<>), Refusal> {
     let ttl = u64::try_from(request.ttl).ok().filter(|ttl| *ttl > 0);
@@ -70,7 +72,14 @@ async fn created(
             "token: 8 to 255 letters, digits, dots, dashes and underscores are allowed; or leave it out",
         )
     })?;
-    if context.registry.view().node(&id).is_some() {
+    let _turn = match caller.role() {
+        Role::Granted => Some(context.one_at_a_time.turn().await),
+        _ => None,
+    };
+    let view = context.registry.view();
+    let scope = context.scope_for(caller, &view, Verb::TokenCreate)?;
+    scope.token(&context.surroundings(&view), &id, agent_id.as_ref())?;
+    if view.node(&id).is_some() {
         return Err(Refusal::new(
             Code::AlreadyExists,
             "the token was already redeemed by a node",

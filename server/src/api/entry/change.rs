@@ -1,18 +1,25 @@
 //! Batches of changes to entries. Each item is done or refused alone; all that can be done share one write to the disk.
 
 use muster_audit::{Action, Event, Object, Outcome};
-use muster_identity::{Entry, EntryId, EntrySpec, Position};
+use muster_identity::{Entry, EntryId, GrantName, Position};
 use muster_proto::{convert, spire::types};
 use tonic::Code;
 
+use super::ground::{Ground, checked, malformed};
 use crate::{
-    api::{Caller, Context, Refusal},
-    ca::Holder,
+    api::{
+        Caller, Context, Refusal, Role,
+        limits::Limited,
+        scope::{Planned, Scope, grants_ended},
+    },
     registry::{Change, CommitError, Tree, View, entries as registered_entries},
 };
 
 /// How often an item is tried when others change the same entry at the same time.
 const TRIES: usize = 4;
+
+/// As how many items a batch by a grant counts at most: a larger one waits no longer, and is none the less one write.
+const AT_ONCE: usize = 500;
 
 /// What became of an item.
 pub(super) struct Item {
@@ -27,6 +34,8 @@ struct Order {
     /// As it will be; none: it goes.
     entry: Option<Entry>,
     changes: Vec<Change>,
+    /// The grant that allows it, if the caller needs one.
+    grant: Option<GrantName>,
 }
 
 /// An item that was refused, and the entry that stands in its way.
@@ -51,9 +60,13 @@ pub(super) async fn create(
     entries: &[types::Entry],
 ) -> Result<Vec<Item>, Refusal> {
     let now = context.clock.now();
-    let plan = |view: &View, wire: &types::Entry| -> Result<Order, Refused> {
-        let (id, spec) = convert::new_entry(wire).map_err(Refusal::from)?;
-        let spec = checked(context, view, spec)?;
+    let plan = |ground: &mut Ground<'_>, wire: &types::Entry| -> Result<Order, Refused> {
+        let (id, spec) = convert::new_entry(wire).map_err(malformed)?;
+        let spec = checked(context, ground.view, spec)?;
+        let (spec, grant) = ground.allowed(context, None, spec)?;
+        if let Some(grant) = &grant {
+            ground.planned.add(grant);
+        }
         let id = match id {
             Some(id) => id,
             None => uuid::Uuid::new_v4()
@@ -67,11 +80,12 @@ pub(super) async fn create(
             revision_number: 0,
             created_at: now,
         };
-        let changes = registered_entries::create(&entry);
+        let changes = registered_entries::create_by(&entry, grant.as_ref());
         Ok(Order {
             id: entry.id.clone(),
             entry: Some(entry),
             changes,
+            grant,
         })
     };
     run(context, caller, Action::EntryCreate, entries, plan).await
@@ -84,18 +98,18 @@ pub(super) async fn update(
     entries: &[types::Entry],
     mask: Option<&types::EntryMask>,
 ) -> Result<Vec<Item>, Refusal> {
-    let plan = |view: &View, wire: &types::Entry| -> Result<Order, Refused> {
+    let plan = |ground: &mut Ground<'_>, wire: &types::Entry| -> Result<Order, Refused> {
         let id = convert::entry_id("id", &wire.id).map_err(Refusal::from)?;
-        let old = view
-            .entry(&id)
-            .ok_or_else(|| Refusal::not_found("entry not found"))?;
-        let spec = convert::merge_entry(&old.entry.spec, wire, mask).map_err(Refusal::from)?;
-        let spec = checked(context, view, spec)?;
+        let old = ground.known(&id)?;
+        let spec = convert::merge_entry(&old.entry.spec, wire, mask).map_err(malformed)?;
+        let spec = checked(context, ground.view, spec)?;
+        let (spec, grant) = ground.allowed(context, Some(&old.entry.spec), spec)?;
         let (entry, changes) = registered_entries::update(old, spec);
         Ok(Order {
             id,
             entry: Some(entry),
             changes,
+            grant,
         })
     };
     run(context, caller, Action::EntryUpdate, entries, plan).await
@@ -103,47 +117,25 @@ pub(super) async fn update(
 
 /// Deletes entries.
 pub(super) async fn delete(context: &Context, caller: &Caller, ids: &[String]) -> Result<Vec<Item>, Refusal> {
-    let plan = |view: &View, id: &String| -> Result<Order, Refused> {
+    let plan = |ground: &mut Ground<'_>, id: &String| -> Result<Order, Refused> {
+        if id.is_empty() {
+            return Err(Refusal::invalid("missing entry ID").into());
+        }
         let id = convert::entry_id("id", id).map_err(Refusal::from)?;
-        let old = view
-            .entry(&id)
-            .ok_or_else(|| Refusal::not_found("entry not found"))?;
+        let old = ground.known(&id)?;
+        let surroundings = context.surroundings(ground.view);
+        let decided = ground
+            .scope
+            .entry(&surroundings, &ground.planned, Some(&old.entry.spec), None);
+        let (_, grant) = decided.map_err(Refusal::from)?;
         Ok(Order {
             id,
             entry: None,
             changes: registered_entries::delete(old),
+            grant,
         })
     };
     run(context, caller, Action::EntryDelete, ids, plan).await
-}
-
-/// What neither the single fields nor the entry alone can say: whether this server may have it so.
-fn checked(context: &Context, view: &View, mut spec: EntrySpec) -> Result<EntrySpec, Refusal> {
-    spec.check(&context.trust_domain)
-        .map_err(|error| Refusal::invalid(error.to_string()))?;
-    context
-        .wildcards
-        .check(spec.dns_names.iter())
-        .map_err(|error| Refusal::invalid(format!("dns_names: {error}")))?;
-    for other in spec.federates_with.iter() {
-        if view.document(Tree::Bundles, other.as_str().as_bytes()).is_none() {
-            return Err(Refusal::invalid(format!(
-                "federates_with: unable to find federated bundle {other:?}; set it first"
-            )));
-        }
-    }
-    // Cut here and not only at the signature, so that whoever reads the entry sees what holds.
-    if spec.x509_svid_ttl.is_some() {
-        let allowed = context.ca.lifetimes().x509(Holder::Workload, spec.x509_svid_ttl);
-        spec.x509_svid_ttl =
-            Some(allowed.map_err(|error| Refusal::invalid(format!("x509_svid_ttl: {error}")))?);
-    }
-    if spec.jwt_svid_ttl.is_some() {
-        let allowed = context.ca.lifetimes().jwt(spec.jwt_svid_ttl);
-        spec.jwt_svid_ttl =
-            Some(allowed.map_err(|error| Refusal::invalid(format!("jwt_svid_ttl: {error}")))?);
-    }
-    Ok(spec)
 }
 
 /// Plans, commits and records each item; plans again what lost a race.
@@ -152,19 +144,41 @@ async fn run<T>(
     caller: &Caller,
     action: Action,
     items: &[T],
-    plan: impl Fn(&View, &T) -> Result<Order, Refused> + Sync,
+    plan: impl Fn(&mut Ground<'_>, &T) -> Result<Order, Refused> + Sync,
 ) -> Result<Vec<Item>, Refusal>
 where
     T: Sync,
 {
+    let _turn = match caller.role() {
+        Role::Granted => {
+            let cost = items.len().min(AT_ONCE);
+            context.limits.wait(Limited::Change, caller, cost).await?;
+            Some(context.one_at_a_time.turn().await)
+        }
+        _ => None,
+    };
     let mut done: Vec<Option<Item>> = items.iter().map(|_| None).collect();
     let mut open: Vec<usize> = (0..items.len()).collect();
     let mut events = vec![];
     for tries_left in (0..TRIES).rev() {
         let view = context.registry.view();
         let mut orders = vec![];
+        let Ok(scope) = context.scope(caller, &view) else {
+            // What was done by an earlier try is done, and is recorded below.
+            for index in std::mem::take(&mut open) {
+                let refused = Refused::from(grants_ended());
+                events.push(refusal_event(caller, action, &refused));
+                done[index] = Some(refused.into());
+            }
+            break;
+        };
+        let mut ground = Ground {
+            view: &view,
+            scope,
+            planned: Planned::default(),
+        };
         for index in std::mem::take(&mut open) {
-            match plan(&view, &items[index]) {
+            match plan(&mut ground, &items[index]) {
                 Ok(order) => orders.push((index, order)),
                 Err(refused) => {
                     events.push(refusal_event(caller, action, &refused));
@@ -187,7 +201,7 @@ where
                         entry: order.entry,
                     });
                 }
-                Err(error) => match refused(&view, &order, error) {
+                Err(error) => match refused(&view, &ground.scope, &order, error) {
                     None if tries_left > 0 => open.push(index),
                     refused => {
                         let refused = refused.unwrap_or_else(|| raced().into());
@@ -209,7 +223,7 @@ where
 }
 
 /// Why the commit of an item failed; none: it lost a race and may be planned again.
-fn refused(view: &View, order: &Order, error: CommitError) -> Option<Refused> {
+fn refused(view: &View, scope: &Scope, order: &Order, error: CommitError) -> Option<Refused> {
     let CommitError::Conflict(conflict) = &error else {
         return Some(Refusal::from(error).into());
     };
@@ -218,7 +232,9 @@ fn refused(view: &View, order: &Order, error: CommitError) -> Option<Refused> {
     match registered_entries::similar(view, &entry.spec) {
         Some(existing) if created || existing.entry.id != entry.id => Some(Refused {
             refusal: Refusal::new(Code::AlreadyExists, "similar entry already exists"),
-            existing: Some(Box::new(existing.entry.clone())),
+            existing: scope
+                .shows(&existing.entry.spec)
+                .then(|| Box::new(existing.entry.clone())),
         }),
         None if created && conflict.key.tree == Tree::Entries => {
             let text = format!(
@@ -251,6 +267,10 @@ fn done_event(caller: &Caller, action: Action, order: &Order, position: Position
     let event = Event::new(caller.actor(), action, Outcome::Done)
         .object(Object::entry(&order.id))
         .position(position);
+    let event = order
+        .grant
+        .iter()
+        .fold(event, |event, grant| event.fact("grant", grant));
     let Some(entry) = &order.entry else { return event };
     let spec = &entry.spec;
     let event = event

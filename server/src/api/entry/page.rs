@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use muster_identity::EntryId;
-use muster_proto::convert::{self, EntryFilter};
+use muster_identity::{EntryId, TrustDomain};
+use muster_proto::convert::{self, EntryFilter, FieldError};
 use muster_proto::spire::types;
 
 use crate::{
-    api::{Refusal, pages::Size},
+    api::{Refusal, pages::Size, scope::Scope},
     registry::{Registered, View},
 };
 
@@ -33,20 +33,56 @@ impl Page {
         Ok(Self { size, after })
     }
 
-    /// The entries of the page, with the fields that `mask` names, and the token of the next one.
+    /// The entries of the page that the caller may see, with the fields that `mask` names, and the token of the next one.
     pub(super) fn of(
         &self,
         view: &View,
+        scope: &Scope,
         filter: &EntryFilter,
         mask: Option<&types::EntryMask>,
     ) -> (Vec<types::Entry>, String) {
-        let found = matching(view, filter, self.after.as_ref());
+        let found =
+            matching(view, filter, self.after.as_ref()).filter(|found| scope.shows(&found.entry.spec));
         self.size.fill(
             found,
             |found| convert::entry_to_wire(&found.entry, mask),
             |found| found.entry.id.to_string(),
         )
     }
+}
+
+/// A filter that this server can answer: IDs of other trust domains, or of no workload, are mistakes and not lists without an entry.
+pub(super) fn filter(
+    trust_domain: &TrustDomain,
+    read: Result<EntryFilter, FieldError>,
+) -> Result<EntryFilter, Refusal> {
+    const PARENT: &str = "malformed parent ID filter";
+    const ID: &str = "malformed SPIFFE ID filter";
+    // In SPIRE's words, by which its users know them.
+    let filter = read.map_err(|error| {
+        let what = match error.field() {
+            field if field.starts_with("filter.by_parent_id") => PARENT,
+            field if field.starts_with("filter.by_spiffe_id") => ID,
+            field if field.starts_with("filter.by_selectors") => "malformed selectors filter",
+            field if field.starts_with("filter.by_federates_with") => "malformed federates with filter",
+            _ => return Refusal::from(error),
+        };
+        Refusal::invalid(format!("{what}: {}", error.reason()))
+    })?;
+    for (id, what) in [(&filter.parent_id, PARENT), (&filter.spiffe_id, ID)] {
+        let Some(id) = id else { continue };
+        if !id.is_member_of(trust_domain) || id.is_trust_domain_id() {
+            return Err(Refusal::invalid(format!(
+                "{what}: \"{id}\" is not a member of trust domain \"{trust_domain}\""
+            )));
+        }
+        if what == ID && id.path().is_reserved() {
+            return Err(Refusal::invalid(format!(
+                "{what}: \"{id}\" is in the reserved namespace /spire"
+            )));
+        }
+    }
+    Ok(filter)
 }
 
 /// The entries behind `after` that the filter means, in the order of ids. By way of an index where the filter names one.

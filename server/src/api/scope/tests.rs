@@ -1,0 +1,539 @@
+//! Whatever is asked for by a grant, and in whatever order: nothing leads out of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use muster_identity::{
+    Attributes, Entry, EntryId, EntrySpec, Grant, IdPath, Lifetime, Revision, SelectorSet, SelectorTypes,
+    SpiffeId, StoreId, Subject, TrustDomain, UnixTime, Verb, VerbSet,
+};
+use muster_runtime::Stop;
+use proptest::prelude::*;
+
+use super::{
+    Mint, Scope,
+    decide::{Denied, Planned, Power, Surroundings},
+};
+use crate::{
+    ca::{Lifetimes, OverCap},
+    registry::{Change, Committer, Expect, NodeRecord, Registry, Tree, View, entries, grants, node_bytes},
+    store::Memory,
+};
+
+const IDS: &[&str] = &[
+    "/ai", "/ai/a", "/ai/b", "/ai/boss", "/ai/root", "/aix", "/prod", "/prod/db", "/robot",
+];
+const NODES: &[&str] = &["/spire/agent/join_token/n0", "/spire/agent/join_token/n1"];
+const SERVER: &str = "/spire/server";
+const PREFIXES: &[&str] = &[
+    "",
+    "/ai",
+    "/ai/a",
+    "/prod",
+    "/spire",
+    "/spire/agent",
+    "/spire/agent/join_token/n0",
+];
+const SELECTORS: &[&str] = &["unix:uid:1", "unix:uid:2", "k8s:ns:a", "spiffe_id:x"];
+
+fn trust_domain() -> TrustDomain {
+    "example.org".parse().unwrap()
+}
+
+fn id(path: &str) -> SpiffeId {
+    format!("spiffe://example.org{path}").parse().unwrap()
+}
+
+fn lifetimes() -> Lifetimes {
+    let secs = |secs| Lifetime::from_secs(secs).unwrap();
+    Lifetimes {
+        x509_svid: secs(3_600),
+        jwt_svid: secs(300),
+        node: secs(3_600),
+        max_x509_svid: secs(14_400),
+        max_jwt_svid: secs(3_600),
+        over_cap: OverCap::Cut,
+    }
+}
+
+/// What a caller may ask for.
+#[derive(Clone, Debug)]
+enum Ask {
+    Create(EntrySpec),
+    Update(usize, EntrySpec),
+    Delete(usize),
+    Mint(Verb, SpiffeId),
+}
+
+fn specs() -> impl Strategy<Value = EntrySpec> {
+    let parents: Vec<_> = [SERVER].iter().chain(NODES).chain(IDS).copied().collect();
+    let flag = || prop::bool::weighted(0.1);
+    (
+        prop::sample::select(IDS),
+        prop::sample::select(parents),
+        prop::sample::subsequence(SELECTORS, 1..=2),
+        (flag(), flag(), flag(), flag(), flag()),
+        prop::option::of(1..20_000u32),
+    )
+        .prop_map(|(spiffe_id, parent, selectors, flags, ttl)| EntrySpec {
+            spiffe_id: id(spiffe_id),
+            parent_id: id(parent),
+            selectors: selectors.iter().map(|text| text.parse().unwrap()).collect(),
+            x509_svid_ttl: ttl.map(|secs| Lifetime::from_secs(secs).unwrap()),
+            jwt_svid_ttl: None,
+            federates_with: match flags.0 {
+                true => ["other.org".parse().unwrap()].into(),
+                false => [].into(),
+            },
+            dns_names: match flags.1 {
+                true => ["db.prod.org".parse().unwrap()].into(),
+                false => [].into(),
+            },
+            admin: flags.2,
+            downstream: flags.3,
+            store_svid: flags.4,
+            expires_at: None,
+            hint: None,
+            attributes: Attributes::default(),
+        })
+}
+
+fn asks() -> impl Strategy<Value = Ask> {
+    let minted = (
+        prop::sample::select(&[Verb::X509SvidMint, Verb::JwtSvidMint][..]),
+        prop::sample::select(IDS),
+    );
+    prop_oneof![
+        4 => specs().prop_map(Ask::Create),
+        4 => (any::<prop::sample::Index>(), specs()).prop_map(|(at, spec)| Ask::Update(at.index(64), spec)),
+        2 => any::<prop::sample::Index>().prop_map(|at| Ask::Delete(at.index(64))),
+        1 => minted.prop_map(|(verb, path)| Ask::Mint(verb, id(path))),
+    ]
+}
+
+fn grants_held() -> impl Strategy<Value = Vec<Grant>> {
+    let path = |prefixes: Vec<&'static str>| -> Arc<[IdPath]> {
+        prefixes
+            .into_iter()
+            .map(|prefix| prefix.parse().unwrap())
+            .collect()
+    };
+    // Wide ones are what finds holes: a grant that allows little proves little.
+    let verbs = prop::collection::vec(prop::bool::weighted(0.8), Verb::ALL.len());
+    let one = (
+        verbs,
+        prop::sample::subsequence(PREFIXES, 1..=2),
+        prop::sample::subsequence(PREFIXES, 1..=4),
+        prop::sample::subsequence(&["unix", "k8s", "spiffe_id"][..], 1..=3),
+        prop::option::weighted(0.3, 1..1_000u32),
+        prop::option::weighted(0.3, 1..4u32),
+    )
+        .prop_map(move |(verbs, paths, parents, kinds, cap, most)| Grant {
+            name: "x".parse().unwrap(),
+            subject: Subject::Id(id("/robot")),
+            verbs: Verb::ALL
+                .iter()
+                .zip(verbs)
+                .filter_map(|(verb, has)| has.then_some(*verb))
+                .collect::<VerbSet>(),
+            paths: path(paths),
+            parents: path(parents),
+            selector_types: SelectorTypes::Of(kinds.into_iter().map(Arc::from).collect()),
+            dns_domains: [].into(),
+            max_lifetime: cap.map(|secs| Lifetime::from_secs(secs).unwrap()),
+            max_entries: most,
+            expires_at: None,
+        });
+    prop::collection::vec(one, 1..=2).prop_map(|mut all| {
+        for (number, grant) in all.iter_mut().enumerate() {
+            grant.name = format!("g{number}").parse().unwrap();
+        }
+        all
+    })
+}
+
+/// A server's registrations, a caller with grants, and what it may never touch.
+struct World {
+    registry: Registry,
+    admin_ids: BTreeSet<SpiffeId>,
+    lifetimes: Lifetimes,
+    held: Vec<Grant>,
+    next: u32,
+}
+
+impl World {
+    #[expect(clippy::disallowed_methods, reason = "a test runs the committer itself")]
+    async fn new(held: Vec<Grant>, there: Vec<EntrySpec>) -> Self {
+        let store = Arc::new(Memory::new(StoreId::from_bytes([7; 16])));
+        let (registry, committer): (_, Committer) =
+            Registry::open(store, trust_domain(), Vec::new()).unwrap();
+        tokio::spawn(committer.run(Stop::new()));
+        let mut world = Self {
+            registry,
+            admin_ids: [id("/ai/root")].into(),
+            lifetimes: lifetimes(),
+            held,
+            next: 0,
+        };
+        for (node, selectors) in NODES.iter().zip([&["k8s:ns:a"][..], &["unix:uid:1", "k8s:ns:a"]]) {
+            world.commit(vec![node_put(node, selectors)]).await;
+        }
+        let mut boss = world.held[0].clone();
+        boss.name = "boss".parse().unwrap();
+        boss.subject = Subject::Id(id("/ai/boss"));
+        for grant in world.held.iter().chain([&boss]) {
+            let made = grants::create(grant, UnixTime::EPOCH);
+            world.registry.commit(made).await.unwrap();
+        }
+        for spec in there {
+            let entry = world.entry(spec);
+            // A similar one is there: as well.
+            world.registry.commit(entries::create(&entry)).await.ok();
+        }
+        world
+    }
+
+    async fn commit(&self, changes: Vec<Change>) {
+        self.registry.commit(changes).await.unwrap();
+    }
+
+    fn entry(&mut self, spec: EntrySpec) -> Entry {
+        self.next += 1;
+        Entry {
+            id: format!("e{}", self.next).parse().unwrap(),
+            spec,
+            revision_number: 0,
+            created_at: UnixTime::EPOCH,
+        }
+    }
+
+    /// Does what is asked for, if the scope allows it. Answers what it came to: before and after.
+    async fn ask(&mut self, ask: &Ask) -> Result<(Option<EntrySpec>, Option<EntrySpec>), Denied> {
+        let view = self.registry.view();
+        let records = self
+            .held
+            .iter()
+            .filter_map(|grant| view.grant(&grant.name))
+            .cloned();
+        let scope = Scope::Grants(records.collect());
+        let surroundings = Surroundings {
+            view: &view,
+            admin_ids: &self.admin_ids,
+            lifetimes: &self.lifetimes,
+        };
+        let at = |index: &usize| view.entries().nth(index % view.entry_count().max(1));
+        let planned = Planned::default();
+        let (before, after, changes) = match ask {
+            Ask::Create(spec) => {
+                let (spec, grant) = scope.entry(&surroundings, &planned, None, Some(spec.clone()))?;
+                let entry = self.entry(spec.unwrap());
+                let changes = entries::create_by(&entry, grant.as_ref());
+                (None, Some(entry.spec), changes)
+            }
+            Ask::Update(index, spec) => {
+                let Some(old) = at(index) else {
+                    return Ok((None, None));
+                };
+                let before = &old.entry.spec;
+                let (spec, _) = scope.entry(&surroundings, &planned, Some(before), Some(spec.clone()))?;
+                let (entry, changes) = entries::update(old, spec.unwrap());
+                (Some(before.clone()), Some(entry.spec), changes)
+            }
+            Ask::Delete(index) => {
+                let Some(old) = at(index) else {
+                    return Ok((None, None));
+                };
+                let before = &old.entry.spec;
+                scope.entry(&surroundings, &planned, Some(before), None)?;
+                (Some(before.clone()), None, entries::delete(old))
+            }
+            Ask::Mint(verb, id) => {
+                let mint = Mint {
+                    verb: *verb,
+                    id,
+                    dns_names: &[],
+                    lifetime: None,
+                };
+                let (lifetime, grant) = scope.mint(&surroundings, &mint)?;
+                let cap = self.held.iter().find(|held| Some(&held.name) == grant.as_ref());
+                assert!(
+                    cap.unwrap()
+                        .max_lifetime
+                        .is_none_or(|cap| lifetime.unwrap() <= cap)
+                );
+                assert!(
+                    self.held.iter().any(|grant| under(id, &grant.paths)),
+                    "{id} was minted"
+                );
+                assert!(
+                    !self.admin_ids.contains(id) && *id != self::id("/ai/boss"),
+                    "{id} has power"
+                );
+                return Ok((None, None));
+            }
+        };
+        match self.registry.commit(changes).await {
+            Ok(_) => Ok((before, after)),
+            Err(_) => Ok((None, None)),
+        }
+    }
+
+    /// Whether a grant, read as people read it, holds the entry with all that it gives.
+    fn inside(&self, spec: &EntrySpec) -> bool {
+        self.held.iter().any(|grant| {
+            let has = |verb| grant.verbs.has(verb);
+            let SelectorTypes::Of(kinds) = &grant.selector_types else {
+                return false;
+            };
+            under(&spec.spiffe_id, &grant.paths)
+                && under(&spec.parent_id, &grant.parents)
+                && spec.selectors.iter().all(|selector| {
+                    kinds
+                        .iter()
+                        .any(|kind| selector.as_str().starts_with(&format!("{kind}:")))
+                })
+                && (!spec.admin || has(Verb::EntryAdmin))
+                && (!spec.downstream || has(Verb::EntryDownstream))
+                && (!spec.store_svid || has(Verb::EntryStore))
+                && (spec.federates_with.is_empty() || has(Verb::EntryFederate))
+                && (spec.parent_id != id(SERVER) || has(Verb::EntryAlias))
+                && spec.dns_names.is_empty()
+        })
+    }
+
+    /// What no call may change: entries outside, and on which nodes they are.
+    fn outside(
+        &self,
+    ) -> (
+        BTreeMap<EntryId, Entry>,
+        BTreeMap<&'static str, BTreeSet<EntryId>>,
+    ) {
+        let view: Arc<View> = self.registry.view();
+        let outside = |entry: &Entry| !self.inside(&entry.spec);
+        let entries = view
+            .entries()
+            .map(|found| &found.entry)
+            .filter(|entry| outside(entry));
+        let entries = entries.map(|entry| (entry.id.clone(), entry.clone())).collect();
+        let nodes = NODES.iter().map(|node| {
+            let set = view.entitled_set(&id(node));
+            let names = set.iter().filter(|found| outside(&found.entry));
+            (*node, names.map(|found| found.entry.id.clone()).collect())
+        });
+        (entries, nodes.collect())
+    }
+}
+
+fn under(id: &SpiffeId, prefixes: &[IdPath]) -> bool {
+    let path = format!("{}/", id.path());
+    prefixes
+        .iter()
+        .any(|prefix| path.starts_with(&format!("{prefix}/")))
+}
+
+fn node_put(path: &str, selectors: &[&str]) -> Change {
+    let node = NodeRecord {
+        id: id(path),
+        attestation_type: "join_token".into(),
+        selectors: selectors
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect::<SelectorSet>(),
+        current: None,
+        pending: None,
+        can_reattest: false,
+        agent_version: String::new(),
+        attested_at: UnixTime::EPOCH,
+        version: Revision(0),
+    };
+    Change::put(Tree::Nodes, node.id.to_string(), node_bytes(&node), Expect::Any)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn no_sequence_of_allowed_calls_leads_out_of_the_grants(
+        held in grants_held(),
+        there in prop::collection::vec(specs(), 0..16),
+        asked in prop::collection::vec(asks(), 1..48),
+    ) {
+        runtime().block_on(async {
+            let mut world = World::new(held, there).await;
+            let outside = world.outside();
+            for ask in &asked {
+                let Ok((before, after)) = world.ask(ask).await else { continue };
+                for spec in [&before, &after].into_iter().flatten() {
+                    assert!(world.inside(spec), "{ask:?} touched {spec:?}");
+                }
+                if let Some(after) = &after {
+                    let path = after.spiffe_id.path().as_str();
+                    assert!(!["/ai/root", "/ai/boss", "/robot"].contains(&path), "{path} has power");
+                }
+                assert_eq!(world.outside(), outside, "{ask:?} changed something outside");
+            }
+            let view = world.registry.view();
+            for grant in &world.held {
+                let made = view.entries_made_by(&grant.name);
+                assert!(grant.max_entries.is_none_or(|most| made <= most as usize), "{made} were made");
+            }
+        });
+    }
+}
+
+/// A registrar of /ai on node n0.
+fn registrar() -> Grant {
+    Grant {
+        name: "ci".parse().unwrap(),
+        subject: Subject::Id(id("/robot")),
+        verbs: VerbSet::registrar().iter().chain([Verb::X509SvidMint]).collect(),
+        paths: ["/ai".parse().unwrap()].into(),
+        parents: ["/spire/agent".parse().unwrap(), "/ai".parse().unwrap()].into(),
+        selector_types: SelectorTypes::Of(["unix".into()].into()),
+        dns_domains: [].into(),
+        max_lifetime: None,
+        max_entries: None,
+        expires_at: None,
+    }
+}
+
+fn plain(path: &str, parent: &str) -> EntrySpec {
+    EntrySpec {
+        spiffe_id: id(path),
+        parent_id: id(parent),
+        selectors: ["unix:uid:1".parse().unwrap()].into_iter().collect(),
+        x509_svid_ttl: None,
+        jwt_svid_ttl: None,
+        federates_with: [].into(),
+        dns_names: [].into(),
+        admin: false,
+        downstream: false,
+        store_svid: false,
+        expires_at: None,
+        hint: None,
+        attributes: Attributes::default(),
+    }
+}
+
+#[test]
+fn an_id_below_which_others_entries_hang_does_not_change_hands() {
+    runtime().block_on(async {
+        // Somebody else hung /prod/db below /ai/a: whoever gets /ai/a gets it too.
+        let there = vec![plain("/prod/db", "/ai/a"), plain("/ai/b", NODES[0])];
+        let mut world = World::new(vec![registrar()], there).await;
+        let pulled = world
+            .ask(&Ask::Create(plain("/ai/a", NODES[1])))
+            .await
+            .unwrap_err();
+        assert!(matches!(pulled, Denied::Below { .. }), "{pulled}");
+        // By a detour it is the same.
+        world.ask(&Ask::Create(plain("/ai/b", NODES[1]))).await.unwrap();
+        world
+            .ask(&Ask::Create(plain("/ai/a", "/ai/b")))
+            .await
+            .unwrap_err();
+    });
+}
+
+#[test]
+fn a_name_with_power_is_not_given_by_a_grant() {
+    runtime().block_on(async {
+        let mut admin = plain("/ai/b", NODES[0]);
+        admin.admin = true;
+        let mut world = World::new(vec![registrar()], vec![admin]).await;
+        for (path, power) in [
+            ("/ai/root", Power::Admin),
+            ("/ai/b", Power::Admin),
+            ("/ai/boss", Power::Grant),
+        ] {
+            for ask in [
+                Ask::Create(plain(path, NODES[1])),
+                Ask::Mint(Verb::X509SvidMint, id(path)),
+            ] {
+                match world.ask(&ask).await {
+                    Err(Denied::Power { power: found, .. }) => assert_eq!(found, power, "{path}"),
+                    other => panic!("{path}: {other:?}"),
+                }
+            }
+        }
+        world
+            .ask(&Ask::Mint(Verb::X509SvidMint, id("/ai/a")))
+            .await
+            .unwrap();
+    });
+}
+
+#[test]
+fn a_grant_makes_as_many_entries_as_it_may_and_again_when_some_are_gone() {
+    runtime().block_on(async {
+        let grant = Grant {
+            max_entries: Some(2),
+            ..registrar()
+        };
+        let mut world = World::new(vec![grant], vec![]).await;
+        for path in ["/ai/a", "/ai/b"] {
+            world.ask(&Ask::Create(plain(path, NODES[0]))).await.unwrap();
+        }
+        let third = Ask::Create(plain("/ai", NODES[0]));
+        let full = world.ask(&third).await.unwrap_err();
+        assert!(matches!(full, Denied::Full { most: 2, .. }), "{full}");
+        world
+            .ask(&Ask::Update(0, plain("/ai/a", NODES[1])))
+            .await
+            .unwrap();
+        world.ask(&third).await.unwrap_err();
+        world.ask(&Ask::Delete(0)).await.unwrap();
+        world.ask(&third).await.unwrap();
+    });
+}
+
+#[test]
+fn a_batch_can_not_share_the_last_place() {
+    runtime().block_on(async {
+        let grant = Grant {
+            max_entries: Some(1),
+            ..registrar()
+        };
+        let world = World::new(vec![grant.clone()], vec![]).await;
+        let view = world.registry.view();
+        let scope = Scope::Grants(vec![view.grant(&grant.name).unwrap().clone()]);
+        let surroundings = Surroundings {
+            view: &view,
+            admin_ids: &world.admin_ids,
+            lifetimes: &world.lifetimes,
+        };
+        let mut planned = Planned::default();
+        let first = scope.entry(&surroundings, &planned, None, Some(plain("/ai/a", NODES[0])));
+        planned.add(&first.unwrap().1.unwrap());
+        let second = scope.entry(&surroundings, &planned, None, Some(plain("/ai/b", NODES[0])));
+        assert!(matches!(second, Err(Denied::Full { .. })));
+    });
+}
+
+#[test]
+fn each_grant_allows_what_it_allows_alone() {
+    runtime().block_on(async {
+        let other = Grant {
+            name: "cd".parse().unwrap(),
+            paths: ["/prod".parse().unwrap()].into(),
+            ..registrar()
+        };
+        let mut world = World::new(vec![registrar(), other], vec![plain("/ai/a", NODES[0])]).await;
+        world
+            .ask(&Ask::Create(plain("/prod/db", NODES[0])))
+            .await
+            .unwrap();
+        // Out of the one and into the other is out of both.
+        let across = world
+            .ask(&Ask::Update(0, plain("/prod", NODES[0])))
+            .await
+            .unwrap_err();
+        assert!(matches!(across, Denied::EachOf(_)), "{across}");
+    });
+}
