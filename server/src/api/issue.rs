@@ -30,7 +30,7 @@ pub(super) async fn x509_for_entry(
     let signed = async {
         let registered = entitled(context, caller, entry_id)?;
         if csr.is_empty() {
-            return Err(Refusal::invalid("csr: missing"));
+            return Err(Refusal::invalid("missing CSR"));
         }
         let spec = registered.entry.spec.clone();
         let ca = context.ca.clone();
@@ -114,7 +114,7 @@ pub(super) async fn jwt_for_entry(
 /// may have come while the signature and its record were made (I4). An unknown entry and somebody else's are not told apart.
 fn entitled(context: &Context, caller: &Caller, entry_id: &str) -> Result<Arc<Registered>, Refusal> {
     if entry_id.is_empty() {
-        return Err(Refusal::invalid("entry_id: missing"));
+        return Err(Refusal::invalid("missing entry ID"));
     }
     let id = convert::entry_id("entry_id", entry_id)?;
     let view = context.view_for(caller)?;
@@ -144,7 +144,7 @@ enum Failure {
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Csr(error) => Self::invalid(format!("csr: {error}")),
+            Failure::Csr(error) => Self::invalid(format!("malformed CSR: {error}")),
             Failure::Sign(error) => error.into(),
             Failure::Pool(error) => error.into(),
         }

@@ -83,7 +83,9 @@ fn from_wire(level: i32) -> Result<Level, Refusal> {
         Ok(types::LogLevel::Info) => Ok(Level::Info),
         Ok(types::LogLevel::Debug) => Ok(Level::Debug),
         Ok(types::LogLevel::Trace) => Ok(Level::Trace),
-        Ok(types::LogLevel::Unspecified) => Err(Refusal::invalid("new_level: a level must be given")),
-        Err(_) => Err(Refusal::invalid(format!("new_level: {level} is no level"))),
+        Ok(types::LogLevel::Unspecified) => {
+            Err(Refusal::invalid("newLevel value cannot be LogLevel_UNSPECIFIED"))
+        }
+        Err(_) => Err(Refusal::invalid(format!("unsupported log level {level}"))),
     }
 }

@@ -54,7 +54,7 @@ pub enum JoinError {
     #[error("join token does not exist or has already been used")]
     UnknownToken,
     /// The token's time is over.
-    #[error("join token has expired")]
+    #[error("join token expired")]
     ExpiredToken,
     /// The node of that name is banned.
     #[error("agent is banned")]
