@@ -32,7 +32,7 @@ use crate::ca::{Authorities, Awaited, Ca, CaMeter, Keeper, ServerSvid, Terms};
 use crate::config::Config;
 use crate::doors::Doors;
 use crate::node_attestors::NodeAttestors;
-use crate::nodes::Nodes;
+use crate::nodes::{self, Nodes};
 use crate::publish::{publish, publishers};
 use crate::registry::{Registry, prune};
 use crate::reload::Running;
@@ -198,6 +198,17 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
     );
     front.spawn("pruning", async move {
         pruning.await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+    let forgetting = nodes::prune(
+        context.registry.clone(),
+        state.audit.clone(),
+        Arc::clone(&context.clock),
+        config.pruning,
+        front_stop.clone(),
+    );
+    front.spawn("nodes long gone", async move {
+        forgetting.await;
         Ok::<_, std::convert::Infallible>(())
     });
     front.spawn(

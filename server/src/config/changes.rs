@@ -18,6 +18,7 @@ impl Config {
             // Taken over.
             limits: _,
             connections,
+            pruning,
             signing_threads,
             signing_queue,
             http,
@@ -37,6 +38,7 @@ impl Config {
             ("ca", *ca != new.ca),
             ("node_attestors", *node_attestors != new.node_attestors),
             ("limits.connections", *connections != new.connections),
+            ("nodes", *pruning != new.pruning),
             ("signing.threads", *signing_threads != new.signing_threads),
             ("signing.queue", *signing_queue != new.signing_queue),
             ("http", *http != new.http),

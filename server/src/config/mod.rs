@@ -21,6 +21,7 @@ use muster_transport::TlsLimits;
 use crate::api::limits::LimitSettings;
 use crate::ca::{Lifetimes, OverCap, Wildcards};
 use crate::node_attestors::NodeAttestorsConfig;
+use crate::nodes::Pruning;
 
 pub use publishers::PublisherConfig;
 
@@ -50,6 +51,8 @@ pub struct Config {
     pub limits: LimitSettings,
     /// How many connections the TCP door holds.
     pub connections: TlsLimits,
+    /// Which nodes are forgotten.
+    pub pruning: Pruning,
     /// Threads that use keys; 0 means one for each processor.
     pub signing_threads: usize,
     /// How many signatures may wait for a thread. Past it callers are told to come back.
@@ -114,6 +117,7 @@ impl Config {
                 signing: true,
             },
             connections: TlsLimits::default(),
+            pruning: read::NOBODY,
             signing_threads: 0,
             signing_queue: read::SIGNING_QUEUE,
             http: None,
@@ -164,7 +168,7 @@ mod tests {
 
     #[test]
     fn every_key_is_in_the_example() {
-        let text = "trust_domain = 'a.org'\nx = 1\n[ca]\nx = 1\n[node_attestors]\nx = 1\n[node_attestors.x509pop]\nx = 1\n[[node_attestors.k8s_psat.clusters]]\nx = 1\n[limits]\nx = 1\n[signing]\nx = 1\n[http]\nx = 1\n[log]\nx = 1";
+        let text = "trust_domain = 'a.org'\nx = 1\n[ca]\nx = 1\n[nodes]\nx = 1\n[node_attestors]\nx = 1\n[node_attestors.x509pop]\nx = 1\n[[node_attestors.k8s_psat.clusters]]\nx = 1\n[limits]\nx = 1\n[signing]\nx = 1\n[http]\nx = 1\n[log]\nx = 1";
         let error = Config::parse("t", text).unwrap_err().to_string();
         let known = error
             .lines()

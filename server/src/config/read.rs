@@ -14,6 +14,7 @@ use super::publishers::publishers;
 use super::{CaConfig, Config, node_attestors};
 use crate::api::limits::LimitSettings;
 use crate::ca::{Lifetimes, OverCap, Wildcards, life};
+use crate::nodes::Pruning;
 
 /// SPIRE's port, so that its agents find us.
 pub(super) const PORT: u16 = 8081;
@@ -54,6 +55,7 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
     let drain = table.or("drain", DRAIN);
     let ca = ca(&mut table.table("ca"));
     let node_attestors = node_attestors::read(&mut table.table("node_attestors"));
+    let pruning = pruning(&mut table.table("nodes"));
     let mut limits = table.table("limits");
     let connections = connections(&mut limits);
     let limits = LimitSettings {
@@ -89,6 +91,7 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
         node_attestors,
         limits,
         connections,
+        pruning,
         signing_threads,
         signing_queue,
         http,
@@ -97,6 +100,19 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
         log_format,
         drain,
     })
+}
+
+/// A node that is gone costs a record; one that comes back and is not known any more costs a person.
+pub(super) const NOBODY: Pruning = Pruning {
+    expired_for: None,
+    non_reattestable: false,
+};
+
+fn pruning(table: &mut Table) -> Pruning {
+    Pruning {
+        expired_for: table.optional("prune_expired_for"),
+        non_reattestable: table.or("prune_non_reattestable", false),
+    }
 }
 
 /// The rest of the door's bounds protects each connection from the others; nobody has a reason to move it.

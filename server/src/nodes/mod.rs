@@ -5,6 +5,7 @@
 mod attested;
 mod change;
 mod join;
+mod prune;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -12,4 +13,5 @@ mod tests;
 pub use attested::attested;
 pub use change::{ban, evict, renew, state_version};
 pub use join::{Join, JoinError, join, new_token, node_id, rejoin, token_text};
+pub use prune::{Pruning, prune};
 pub use standing::{AuthorizeError, Counts, NodeCertificate, NodeRefusal, NodeView, Nodes};

@@ -1,0 +1,162 @@
+//! Forgetting nodes that are long gone. A banned one is not gone: its record is what keeps it out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_audit::{Action, Actor, Audit, AuditError, Event, Object, Outcome};
+use muster_identity::UnixTime;
+use muster_runtime::{Clock, Stop};
+
+use super::evict;
+use crate::registry::{Change, CommitError, NodeRecord, Registry, View};
+
+/// How often they are looked for: each look walks over all nodes.
+const EVERY: Duration = Duration::from_secs(600);
+/// How many are forgotten in one commit.
+const AT_ONCE: usize = 500;
+
+/// Which nodes are forgotten.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Pruning {
+    /// Those whose certificate ended so long ago; none: nobody is forgotten.
+    pub expired_for: Option<Duration>,
+    /// Also those that can't attest again by themselves: they need a new token then.
+    pub non_reattestable: bool,
+}
+
+/// Forgets nodes until told to stop.
+pub async fn prune(registry: Registry, audit: Audit, clock: Arc<dyn Clock>, pruning: Pruning, stop: Stop) {
+    let Some(expired_for) = pruning.expired_for else {
+        return;
+    };
+    loop {
+        let before = clock.now().saturating_sub(expired_for);
+        tokio::select! {
+            pruned = prune_all(&registry, &audit, before, pruning) => if let Err(error) = pruned {
+                tracing::warn!(error = &error as &dyn std::error::Error, "nodes long gone stay for another while");
+            },
+            () = stop.ordered() => return,
+        }
+        tokio::select! {
+            () = clock.sleep_until(clock.now().saturating_add(EVERY)) => {}
+            () = stop.ordered() => return,
+        }
+    }
+}
+
+/// Why not all of them are gone.
+#[derive(Debug, thiserror::Error)]
+enum PruneError {
+    #[error("recording it")]
+    Audit(#[from] AuditError),
+    #[error("deleting it")]
+    Commit(#[source] CommitError),
+}
+
+async fn prune_all(
+    registry: &Registry,
+    audit: &Audit,
+    before: UnixTime,
+    pruning: Pruning,
+) -> Result<(), PruneError> {
+    let view: Arc<View> = registry.view();
+    let mut gone = view
+        .nodes()
+        .filter(|node| is_gone(node, before, pruning))
+        .map(|node| planned(&view, node));
+    loop {
+        let (events, groups): (Vec<Event>, Vec<Vec<Change>>) = gone.by_ref().take(AT_ONCE).unzip();
+        if events.is_empty() {
+            return Ok(());
+        }
+        // On record first (I9): what then fails is recorded as failed.
+        audit.record_all(events.clone()).await?;
+        let mut failed = Vec::new();
+        let mut failure = None;
+        for (event, outcome) in events.into_iter().zip(registry.commit_each(groups).await) {
+            let Err(error) = outcome else { continue };
+            failed.push(event.outcome(Outcome::failed(&error)));
+            // A conflict: it came back meanwhile, which is what it is kept for.
+            if !matches!(error, CommitError::Conflict(_)) {
+                failure = Some(error);
+            }
+        }
+        if !failed.is_empty() {
+            audit.record_all(failed).await?;
+        }
+        if let Some(error) = failure {
+            return Err(PruneError::Commit(error));
+        }
+    }
+}
+
+/// Whether the last certificate that it was given ended before `before`.
+fn is_gone(node: &NodeRecord, before: UnixTime, pruning: Pruning) -> bool {
+    let certificates = [&node.current, &node.pending].into_iter().flatten();
+    let ends = certificates.map(|svid| svid.not_after).max();
+    !node.is_banned()
+        && (node.can_reattest || pruning.non_reattestable)
+        && ends.is_some_and(|end| end < before)
+}
+
+fn planned(view: &View, node: &NodeRecord) -> (Event, Vec<Change>) {
+    tracing::info!(node = %node.id, "a node long gone is forgotten");
+    let event = Event::new(Actor::Daemon, Action::NodePurge, Outcome::Done)
+        .object(Object::node(&node.id))
+        .fact("attestation_type", &node.attestation_type);
+    (event, evict(view, node))
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_identity::{Revision, SelectorSet};
+    use muster_pki::{KeyAlgorithm, LocalKey};
+
+    use super::*;
+    use crate::registry::{NodeKey, NodeSvid};
+
+    const NOW: UnixTime = UnixTime::EPOCH;
+
+    fn node(can_reattest: bool, ends: &[i64]) -> NodeRecord {
+        let key = LocalKey::generate(KeyAlgorithm::EcP256).unwrap();
+        let key = NodeKey::of(muster_pki::Signer::public_key(&key));
+        let mut certificates = ends.iter().map(|end| NodeSvid {
+            serial: end.to_string(),
+            not_after: UnixTime::from_secs(*end),
+            key,
+        });
+        NodeRecord {
+            id: "spiffe://example.org/spire/agent/x509pop/a".parse().unwrap(),
+            attestation_type: "x509pop".into(),
+            selectors: SelectorSet::default(),
+            current: certificates.next(),
+            pending: certificates.next(),
+            can_reattest,
+            agent_version: String::new(),
+            attested_at: NOW,
+            version: Revision(1),
+        }
+    }
+
+    #[test]
+    fn a_node_is_gone_when_no_certificate_of_its_own_can_bring_it_back() {
+        let before = UnixTime::from_secs(100);
+        for (node, careful, thorough) in [
+            (node(true, &[99]), true, true),
+            (node(true, &[100]), false, false),
+            (node(false, &[99]), false, true),
+            // It went away with a renewed certificate that it never used.
+            (node(true, &[99, 200]), false, false),
+            // Banned.
+            (node(true, &[]), false, false),
+        ] {
+            for (non_reattestable, gone) in [(false, careful), (true, thorough)] {
+                let pruning = Pruning {
+                    expired_for: Some(Duration::ZERO),
+                    non_reattestable,
+                };
+                assert_eq!(is_gone(&node, before, pruning), gone, "{node:?}");
+            }
+        }
+    }
+}
