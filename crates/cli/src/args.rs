@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{audit, authority, bundle, dev, entry, fetch, health, log, mint, node, token, validate};
+use crate::{audit, authority, bundle, dev, entry, fetch, grant, health, log, mint, node, token, validate};
 
 /// Identities for the processes that earned them.
 #[derive(Debug, Parser)]
@@ -43,6 +43,9 @@ pub(crate) enum Command {
     /// Join tokens, each of which lets one node in.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Grants: who may do a part of what an administrator may.
+    #[command(subcommand)]
+    Grant(grant::GrantCommand),
     /// Trust bundles: the keys by which SVIDs are verified.
     #[command(subcommand)]
     Bundle(bundle::BundleCommand),

@@ -1,11 +1,11 @@
 //! `muster`: the operator's command.
 //!
 //! ```text
-//! entry, node, token, bundle, authority, mint, log, health ─gRPC, admin socket→ server or agent
-//! fetch                                         ─gRPC, Workload API→ agent, as any workload
-//! audit                                         ─→ the files of an audit log, no daemon
-//! validate                                      ─→ muster-pki, no daemon, no clock but the one you name
-//! dev                                           ─→ a server and an agent inside this process
+//! entry, node, token, grant, bundle, authority, mint, log, health ─gRPC, admin socket→ server or agent
+//! fetch                                                           ─gRPC, Workload API→ agent, as any workload
+//! audit                                                           ─→ the files of an audit log, no daemon
+//! validate                                                        ─→ muster-pki, no daemon, no clock but the one you name
+//! dev                                                             ─→ a server and an agent inside this process
 //! ```
 //!
 //! One file for each noun of the command. A command returns what is to be printed ([`output::Answer`]) or why it
@@ -26,6 +26,7 @@ mod failure;
 mod fetch;
 mod files;
 mod fingerprint;
+mod grant;
 mod health;
 mod log;
 mod mint;
@@ -72,6 +73,7 @@ async fn run(command: Command, style: &Style) -> Result<Answer, Failure> {
         Command::Entry(command) => command.run(style).await,
         Command::Node(command) => command.run(style).await,
         Command::Token(command) => command.run().await,
+        Command::Grant(command) => command.run(style).await,
         Command::Bundle(command) => command.run(style).await,
         Command::Authority(command) => command.run(style).await,
         Command::Mint(command) => command.run().await,
