@@ -123,6 +123,11 @@ const OPEN: &[(&str, &[&str], &[&str])] = &[
     ("spire.api.server.debug.v1.Debug", &[LOCAL], &["GetInfo"]),
     ("grpc.health.v1.Health", &[LOCAL], &["Check"]),
     ("muster.node.v1.Node", &[AGENT], &["Sync", "Issue"]),
+    (
+        "muster.grant.v1.Grants",
+        ADMINS,
+        &["Create", "List", "Get", "Update", "Delete"],
+    ),
 ];
 
 #[test]

@@ -24,6 +24,12 @@ pub(super) const ADMINISTRATORS: Target = Target {
                 }
             }
         }
+        if let Ok(wire) = muster_proto::grant::Grant::decode(input)
+            && let Ok(grant) = convert::grant(&wire)
+        {
+            let again = convert::grant(&convert::grant_to_wire(&grant)).expect("what we write we read");
+            assert_eq!(again, grant);
+        }
         if let Ok(wire) = types::Bundle::decode(input) {
             let _ = convert::bundle(&wire);
         }
