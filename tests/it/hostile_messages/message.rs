@@ -105,6 +105,7 @@ impl Contracts {
             muster_proto::spire::server::FILE_DESCRIPTOR_SET,
             muster_proto::node::FILE_DESCRIPTOR_SET,
             muster_proto::delivery::FILE_DESCRIPTOR_SET,
+            muster_proto::authority::FILE_DESCRIPTOR_SET,
             muster_proto::grant::FILE_DESCRIPTOR_SET,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
         ] {

@@ -157,7 +157,8 @@ pub(super) fn mint<'g>(
     allowed.map(|(grant, ())| grant)
 }
 
-/// The first grant that allows a token for the node. Its second name is an entry to come: whatever hangs below that name comes to the node with it.
+/// The first grant that allows a token for the node. Whoever redeems it gets what hangs below the node's ID already, which the caller may have chosen, and what hangs
+/// below its second name.
 pub(super) fn token<'g>(
     grants: &'g [Arc<GrantRecord>],
     surroundings: &Surroundings<'_>,
@@ -173,6 +174,7 @@ pub(super) fn token<'g>(
                 id: node.clone(),
             });
         }
+        keeps_together(grant, surroundings.view, node)?;
         let Some(alias) = alias else { return Ok(()) };
         grant.needs(Verb::EntryAlias).map_err(outside)?;
         grant.covers_id(alias).map_err(outside)?;

@@ -517,6 +517,41 @@ fn a_batch_can_not_share_the_last_place() {
 }
 
 #[test]
+fn a_token_lets_no_node_in_below_which_others_entries_hang() {
+    runtime().block_on(async {
+        let grant = Grant {
+            verbs: [Verb::TokenCreate, Verb::EntryAlias].into_iter().collect(),
+            ..registrar()
+        };
+        // Of a node that was evicted, say: its name is free again.
+        let there = vec![plain("/prod/db", NODES[0]), plain("/prod/web", "/ai/b")];
+        let world = World::new(vec![grant.clone()], there).await;
+        let view = world.registry.view();
+        let scope = Scope::Grants(vec![view.grant(&grant.name).unwrap().clone()]);
+        let surroundings = Surroundings {
+            view: &view,
+            admin_ids: &world.admin_ids,
+            lifetimes: &world.lifetimes,
+        };
+        let token =
+            |node: &str, alias: Option<&str>| scope.token(&surroundings, &id(node), alias.map(id).as_ref());
+        token(NODES[1], None).unwrap();
+        token(NODES[1], Some("/ai/a")).unwrap();
+        for (node, alias) in [(NODES[0], None), (NODES[1], Some("/ai/b"))] {
+            let denied = token(node, alias).unwrap_err();
+            assert!(matches!(denied, Denied::Below { .. }), "{denied}");
+        }
+        for (node, alias) in [
+            ("/spire/server", None),
+            (NODES[1], Some("/prod")),
+            (NODES[1], Some("/ai/boss")),
+        ] {
+            token(node, alias).unwrap_err();
+        }
+    });
+}
+
+#[test]
 fn each_grant_allows_what_it_allows_alone() {
     runtime().block_on(async {
         let other = Grant {
