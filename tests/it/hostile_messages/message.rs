@@ -110,7 +110,7 @@ impl Contracts {
             tonic_health::pb::FILE_DESCRIPTOR_SET,
         ] {
             for file in FileDescriptorSet::decode(set).unwrap().file {
-                contracts.add(file);
+                contracts.add(&file);
             }
         }
         assert!(
@@ -172,7 +172,7 @@ impl Contracts {
         }
     }
 
-    fn add(&mut self, file: prost_types::FileDescriptorProto) {
+    fn add(&mut self, file: &prost_types::FileDescriptorProto) {
         let package = file.package().to_owned();
         for message in &file.message_type {
             self.add_message(&format!(".{package}"), message);

@@ -113,21 +113,22 @@ fn a_node_gets_the_name_and_the_selectors_that_spire_gives() {
 #[test]
 fn what_does_not_belong_together_is_refused() {
     const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
-    let changes: [(&str, fn(&mut serde_json::Value)); 7] = [
+    type Change = fn(&mut serde_json::Value);
+    let changes: [(&str, Change); 7] = [
         ("not authenticated", |status| {
-            status["authenticated"] = json!(false)
+            status["authenticated"] = json!(false);
         }),
         ("audience", |status| status["audiences"] = json!(["another"])),
         ("audience", |status| status["audiences"] = json!([])),
         ("not an allowed service account", |status| {
-            status["user"]["username"] = json!("system:serviceaccount:default:default")
+            status["user"]["username"] = json!("system:serviceaccount:default:default");
         }),
         ("service account", |status| {
-            status["user"]["username"] = json!("system:node:node-1")
+            status["user"]["username"] = json!("system:node:node-1");
         }),
         ("service account", |status| status["user"]["extra"] = json!({})),
         ("another one than the token says", |status| {
-            status["user"]["extra"][NODE_NAME] = json!(["node-2"])
+            status["user"]["extra"][NODE_NAME] = json!(["node-2"]);
         }),
     ];
     for (says, change) in changes {
