@@ -142,6 +142,13 @@ pub(crate) const CLASSES: &[Class] = &[
     we("X24", Judge::OpenSsl, "Path(UnknownAuthority)", "issuer in "),
     we("X24", Judge::OpenSsl, "Path(UnknownAuthority)", "issuer with "),
     we("X24", Judge::OpenSsl, "Path(UnknownAuthority)", " bent: "),
+    // Before X30, which says less.
+    they(
+        "X32",
+        Judge::OpenSsl,
+        "unable to get local issuer certificate",
+        "(key ids differ)",
+    ),
     they("X30", Judge::Go, "SAN rfc822Name is malformed", ""),
     they("X30", Judge::Go, "invalid certificate policies", ""),
     they("X30", Judge::Go, "cannot parse URI", "intermediate"),
@@ -192,12 +199,6 @@ pub(crate) const CLASSES: &[Class] = &[
         Judge::OpenSsl,
         "Path length given without key usage keyCertSign",
         "",
-    ),
-    they(
-        "X32",
-        Judge::OpenSsl,
-        "unable to get local issuer certificate",
-        "(key ids differ)",
     ),
     they("X33", Judge::OpenSsl, "certificate has expired", "ends now"),
     we("J01", Judge::Go, "invalid unicode code point", ""),

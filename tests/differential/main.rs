@@ -44,7 +44,7 @@ fn seeded() -> Random {
 fn chains() -> Vec<certificates::Chain> {
     let keys = certificates::Keys::generate();
     let mut random = seeded();
-    let count = rounds(1_500);
+    let count = rounds(600);
     let mut all = certificates::deviating(&keys, count, &mut random);
     all.extend(certificates::bent(&keys, 2 * count, &mut random));
     all.extend(certificates::damaged(&keys, count / 2, &mut random));
