@@ -12,7 +12,7 @@ mod node;
 mod schedule;
 mod server;
 
-use schedule::Schedule;
+use schedule::{Figures, Schedule};
 
 /// How many schedules without `MUSTER_ROUNDS`.
 const SCHEDULES: u64 = 1_000;
@@ -25,20 +25,36 @@ fn no_leaf_outlives_its_chain_and_no_verifier_refuses_a_live_one() {
     let count = setting("MUSTER_ROUNDS").unwrap_or(SCHEDULES);
     let first = only.unwrap_or(0x4d75_7374_6572);
     let count = if only.is_some() { 1 } else { count };
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
     let (mut leaves, mut activations, mut revoked, mut years) = (0, 0, 0, 0.0);
-    for seed in first..first + count {
-        let failed = FailedSeed(seed);
-        let figures = Schedule::new(seed, LEAVES).run();
-        std::mem::forget(failed);
-        leaves += figures.leaves;
-        activations += u64::from(figures.activations);
-        revoked += figures.revoked;
-        years += figures.seconds as f64 / (365.0 * 86_400.0);
-    }
+    std::thread::scope(|scope| {
+        let shares = (0..threads).map(|share| {
+            scope.spawn(move || {
+                let seeds = (first + share..first + count).step_by(usize::try_from(threads).unwrap());
+                seeds.map(lived).collect::<Vec<_>>()
+            })
+        });
+        // All are started before the first is waited for.
+        for share in shares.collect::<Vec<_>>() {
+            for figures in share.join().unwrap() {
+                leaves += figures.leaves;
+                activations += u64::from(figures.activations);
+                revoked += figures.revoked;
+                years += figures.seconds as f64 / (365.0 * 86_400.0);
+            }
+        }
+    });
     println!(
         "figure: {count} schedules from seed {first}: {leaves} leaves, {activations} activations, {revoked} revocations, {years:.0} years"
     );
     assert!(activations >= count && leaves >= u64::try_from(LEAVES).unwrap() * count);
+}
+
+fn lived(seed: u64) -> Figures {
+    let failed = FailedSeed(seed);
+    let figures = Schedule::new(seed, LEAVES).run();
+    std::mem::forget(failed);
+    figures
 }
 
 /// Says which schedule it was when a panic goes by.

@@ -216,7 +216,7 @@ impl Schedule {
     fn trouble(&mut self, now: i64) {
         let which =
             usize::try_from(self.dice.between(0, i64::try_from(self.nodes.len()).unwrap() - 1)).unwrap();
-        let long = now + self.dice.between(1, self.pace);
+        let long = now + self.length();
         match self.dice.between(0, 9) {
             0 if self.server.up => {
                 self.server.up = false;
@@ -254,6 +254,16 @@ impl Schedule {
             _ => return,
         }
         self.disturbed = now;
+    }
+
+    /// How long a trouble lasts. Mostly short: below authorities of a month, tries that fail for days would be all that there is to see.
+    fn length(&mut self) -> i64 {
+        let most = if self.dice.between(0, 19) == 0 {
+            20_000
+        } else {
+            600
+        };
+        self.dice.between(1, self.pace.min(most))
     }
 
     /// How wrong a clock is from now on; as often as not it is set right.
