@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use muster_node_attestors::RejoinAttestor;
+use muster_pki::bundle::Bundle;
 use muster_pki::x509::{X509Svid, create_csr};
 use muster_pki::{LocalKey, Signer};
 use muster_plugin_api::{NodeAttestError, NodeAttestor};
@@ -12,6 +13,7 @@ use muster_proto::spire::server::agent::{
     AgentX509svidParams, AttestAgentRequest, AttestAgentResponse, RenewAgentRequest, attest_agent_request,
     attest_agent_response,
 };
+use muster_proto::spire::server::bundle::{GetBundleRequest, bundle_client::BundleClient};
 use muster_proto::spire::types;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -116,6 +118,15 @@ pub async fn rejoin(channel: Channel, membership: &Membership) -> Result<X509Svi
         .signer()
         .map_err(|error| AttestError::Request(error.into()))?;
     attest(channel, &RejoinAttestor::new(identity.svid.id().clone()), &key).await
+}
+
+/// The bundle of the server at the other end, which anybody may ask for.
+pub async fn fetch_bundle(channel: Channel) -> Result<Bundle, AttestError> {
+    let mut client = BundleClient::new(channel);
+    let asked = tokio::time::timeout(WITHIN, client.get_bundle(GetBundleRequest::default()));
+    let answer = asked.await.map_err(|_| AttestError::Slow)?;
+    let answer = answer.map_err(|status| AttestError::Call(Box::new(status)))?;
+    Ok(convert::bundle(&answer.into_inner())?)
 }
 
 async fn converse(

@@ -17,7 +17,7 @@ mod token_file;
 
 pub use attestor::NodeAttestorConfig;
 pub(crate) use exchange::denial_of;
-pub use exchange::{AttestError, Denial, attest, attest_again, rejoin, renew};
+pub use exchange::{AttestError, Denial, attest, attest_again, fetch_bundle, rejoin, renew};
 pub(crate) use join::become_node;
 pub use join::{JoinError, JoinRequest, Joined, OldMembership, join};
 pub use membership::Membership;

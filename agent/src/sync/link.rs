@@ -5,19 +5,18 @@ use std::time::Duration;
 
 use muster_identity::UnixTime;
 use muster_pki::KeyAlgorithm;
-use muster_pki::bundle::AuthorityStanding;
+use muster_pki::bundle::{AuthorityStanding, Bundle, Succession};
 use muster_plugin_api::NodeAttestor;
 use muster_runtime::{Backoff, Clock, Condition, Readiness, ReadinessGuard, SigningPool, Stop};
-use rustls::AlertDescription;
 use tokio::sync::{mpsc, watch};
 use tonic::Status;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::channel::ConnectError;
 use super::metrics::LinkMetrics;
 use super::session::{AboutNode, SessionError};
 use super::timepiece::Timepiece;
-use crate::attest::{AttestError, Denial, Membership, denial_of};
+use crate::attest::{AttestError, Denial, Membership, denial_of, fetch_bundle};
 use crate::cache::{Handle, JwtOrder, SignFailure};
 use crate::keep::NodeStoreError;
 use crate::rotate::{Jitter, Outcome, Renewals, Validity};
@@ -96,6 +95,13 @@ pub(super) enum End {
     Lost(LinkError),
 }
 
+/// Whether it is known why the server ended a connection, and something was done about it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Explained {
+    Yes,
+    No,
+}
+
 /// Why there is no connection (any more).
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LinkError {
@@ -120,28 +126,9 @@ pub(super) enum LinkError {
 }
 
 impl LinkError {
-    /// Whether the server let nobody in who shows this node's certificate.
-    fn turned_away(&self) -> bool {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
-        while let Some(error) = cause {
-            let tls = error
-                .downcast_ref::<std::io::Error>()
-                .and_then(std::io::Error::get_ref);
-            let tls = tls.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            if let Some(rustls::Error::AlertReceived(alert)) = tls.or_else(|| error.downcast_ref()) {
-                return matches!(
-                    alert,
-                    AlertDescription::UnknownCA
-                        | AlertDescription::BadCertificate
-                        | AlertDescription::CertificateUnknown
-                        | AlertDescription::CertificateExpired
-                        | AlertDescription::CertificateRevoked
-                        | AlertDescription::DecryptError
-                );
-            }
-            cause = error.source();
-        }
-        false
+    /// Whether the server ended the connection without saying why: it does so when it can't verify who connects.
+    fn is_unexplained(&self) -> bool {
+        matches!(self, Self::Status(_) | Self::Closed) && self.denial().is_none()
     }
 
     fn denial(&self) -> Option<Denial> {
@@ -232,11 +219,14 @@ impl Link {
                     Err(LinkError::Store(error)) if !error.may_retry() => return Err(error),
                     Err(error) => wait = self.not_taken_back(&error).unwrap_or(wait),
                 },
-                // Its authority was revoked while this node was away, so it has not heard of it.
-                None if error.turned_away() => match self.rejoin(&stop).await {
-                    Ok(()) => wait = Duration::ZERO,
+                None if !was_connected && error.is_unexplained() => match self.look_at_bundle(&stop).await {
+                    Ok(Explained::Yes) => wait = Duration::ZERO,
+                    Ok(Explained::No) => {}
                     Err(LinkError::Store(error)) if !error.may_retry() => return Err(error),
-                    Err(error) => wait = self.not_taken_back(&error).unwrap_or(wait),
+                    Err(error) => debug!(
+                        error = &error as &dyn std::error::Error,
+                        "the server's bundle could not be asked for"
+                    ),
                 },
                 Some(Denial::Other) | None => {}
             }
@@ -291,6 +281,35 @@ impl Link {
             AuthorityStanding::Absent => Err(LinkError::Revoked),
             AuthorityStanding::Tainted | AuthorityStanding::Trusted => Ok(()),
         }
+    }
+
+    /// The authority of the node's certificate may have been revoked while the node was away. Anybody may ask a server for its bundle, and this one has proven itself by the
+    /// bundle that is held: what it says then counts as if it had been pushed.
+    async fn look_at_bundle(&mut self, stop: &Stop) -> Result<Explained, LinkError> {
+        let dial = self.membership.dial_as_nobody()?;
+        let asked = async move { Ok::<_, LinkError>(fetch_bundle(dial.connect().await?).await?) };
+        let Some(bundle) = self.meanwhile(stop, asked).await else {
+            return Ok(Explained::No);
+        };
+        let bundle = Arc::new(bundle?);
+        let held = self.handle.own_bundle();
+        let own = self.membership.state().identity.as_ref();
+        let above = own.and_then(|own| own.svid.authority_id());
+        let revoked = above.is_some_and(|above| bundle.x509_standing(&above) == AuthorityStanding::Absent);
+        if !revoked
+            || bundle.trust_domain() != held.trust_domain()
+            || held.compare_fetched(&bundle) == Succession::Older
+        {
+            return Ok(Explained::No);
+        }
+        warn!("the authority of the node's certificate was revoked while the node was away");
+        self.handle.with(|cache, now| {
+            if let Some(position) = cache.position() {
+                cache.install_bundles(position.store, vec![Bundle::clone(&bundle)], &[], now);
+            }
+        });
+        self.membership.learn(bundle).await?;
+        Ok(Explained::Yes)
     }
 
     /// How many SVIDs are below a tainted authority still, the node's own among them.
