@@ -184,6 +184,38 @@ fn a_node_that_was_away_while_its_authority_was_revoked_comes_back_by_itself() {
 }
 
 #[test]
+fn a_set_of_servers_is_rotated_together_also_one_elsewhere() {
+    let near = Cluster::start_server_only(&Settings::default());
+    let far = Cluster::start(&Settings::default());
+    let mut operator = far.entry("/operator", &[&format!("unix:uid:{}", nix::unistd::getuid())]);
+    operator.admin = true;
+    far.register_entry(operator);
+    far.muster_ok(&["fetch", "x509"]);
+    let signing = || [&near, &far].map(|cluster| ["x509", "jwt"].map(|kind| active(cluster, kind)));
+    let before = signing();
+    let near_socket = near.server_socket();
+    let servers = [
+        "--server",
+        near_socket.to_str().unwrap(),
+        "--server",
+        far.server_address(),
+    ];
+    let rotated = authority(&far, &[&["rotate", "--revoke", "--now"], &servers[..]].concat());
+    let turns = rotated["turns"].as_array().unwrap();
+    assert!(
+        turns.len() == 4 && turns.iter().all(|turn| turn["reached"] == "revoked"),
+        "{rotated}"
+    );
+    let after = signing();
+    for (was, is) in before.iter().flatten().zip(after.iter().flatten()) {
+        assert_ne!(was, is);
+    }
+    // The node came through it, and so did who it serves.
+    far.muster_ok(&["fetch", "x509"]);
+    far.muster_ok(&["fetch", "jwt", "--audience", "somebody"]);
+}
+
+#[test]
 fn what_may_not_be_commanded_is_refused_and_on_record() {
     let cluster = Cluster::start_server_only(&Settings::default());
     for kind in ["x509", "jwt"] {

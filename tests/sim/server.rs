@@ -32,6 +32,8 @@ pub(crate) struct Server {
     pub(crate) ahead: i64,
     /// Those that were revoked while something that they signed counted.
     pub(crate) revoked: Vec<String>,
+    /// When each authority was published.
+    pub(crate) published: BTreeMap<String, i64>,
     pub(crate) activations: u32,
 }
 
@@ -48,6 +50,7 @@ impl Server {
             up: true,
             ahead: 0,
             revoked: Vec::new(),
+            published: BTreeMap::new(),
             activations: 0,
         }
     }
@@ -170,6 +173,7 @@ impl Server {
                     upstream: None,
                 };
                 self.bundle.insert(made.id.clone(), false);
+                self.published.insert(made.id.clone(), now);
                 self.held.push(made);
             }
             Order::Activate(_) => {

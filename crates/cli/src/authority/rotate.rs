@@ -112,7 +112,7 @@ impl Rotation {
     /// All are reached, and sign, before anything is changed on one.
     async fn reach(&mut self, names: &[String], workload: &str, kinds: &[Kind]) -> Result<(), Failure> {
         for (at, name) in names.iter().enumerate() {
-            let mut server = Server::connect(name, workload).await?;
+            let mut server = Server::connect(name, workload, &[]).await?;
             for kind in kinds {
                 let mut client = server.authorities.clone();
                 let standing = server.within("could not read the authorities", kind.standing(&mut client));
@@ -181,6 +181,10 @@ impl Rotation {
             return Ok(());
         }
         self.bar.set_message("revoking");
+        let leaving: Vec<String> = self.turns.iter().map(|turn| turn.before.id.clone()).collect();
+        for server in &mut self.servers {
+            server.come_again(&how.workload, &leaving).await?;
+        }
         for turn in &mut self.turns {
             let server = &self.servers[turn.server];
             let mut client = server.authorities.clone();

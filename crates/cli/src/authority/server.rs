@@ -27,17 +27,25 @@ pub(super) struct Server {
 
 impl Server {
     /// By its admin socket, where the name holds a slash; else by host and port, as the administrator that the Workload API says this process is.
-    pub(super) async fn connect(name: &str, workload: &str) -> Result<Self, Failure> {
-        let channel = if name.contains('/') {
+    pub(super) async fn connect(name: &str, workload: &str, leaving: &[String]) -> Result<Self, Failure> {
+        let channel = if is_here(name) {
             connect(Path::new(name), Daemon::Server).await?
         } else {
-            remote::connect(name, workload).await?
+            remote::connect(name, workload, leaving).await?
         };
         Ok(Self {
             name: name.to_owned(),
             authorities: LocalAuthorityClient::new(channel.clone()),
             rotation: RotationClient::new(channel),
         })
+    }
+
+    /// Comes again with an identity that outlives the authorities that are `leaving`.
+    pub(super) async fn come_again(&mut self, workload: &str, leaving: &[String]) -> Result<(), Failure> {
+        if !is_here(&self.name) {
+            *self = Self::connect(&self.name, workload, leaving).await?;
+        }
+        Ok(())
     }
 
     /// How far its nodes are; none when it is a server that can't say.
@@ -67,4 +75,9 @@ impl Server {
     fn failure(&self, what: &str, status: &Status) -> Failure {
         Failure::status(format!("{what} on {}", self.name), status)
     }
+}
+
+/// Whether a server's name is the path of a socket.
+fn is_here(name: &str) -> bool {
+    name.contains('/')
 }
