@@ -4,6 +4,8 @@ use muster_proto::node::{self, node_client::NodeClient, sync_request};
 use muster_tests::{Cluster, Identity, Settings, Turn, Workload, rounds, tcp_channel, until};
 use serde_json::Value;
 
+use crate::audit::{recorded, records};
+
 /// What `muster authority …` says as JSON; it must succeed.
 fn authority(cluster: &Cluster, args: &[&str]) -> Value {
     let words: Vec<&str> = [&["--output", "json", "authority"], args].concat();
@@ -217,7 +219,7 @@ fn a_set_of_servers_is_rotated_together_also_one_elsewhere() {
 
 #[test]
 fn what_may_not_be_commanded_is_refused_and_on_record() {
-    let cluster = Cluster::start_server_only(&Settings::default());
+    let mut cluster = Cluster::start_server_only(&Settings::default());
     for kind in ["x509", "jwt"] {
         let signs = active(&cluster, kind);
         let refused = |args: &[&str], why: &str| {
@@ -251,4 +253,15 @@ fn what_may_not_be_commanded_is_refused_and_on_record() {
         (2, 2)
     );
     assert!(bundle.x509_authorities.iter().all(|authority| !authority.tainted));
+    assert!(cluster.take_server().stop().success());
+    let all = records(&cluster.path().join("server/data/audit"));
+    for (action, refusals) in [
+        ("authority.taint", 4),
+        ("authority.revoke", 4),
+        ("authority.activate", 2),
+    ] {
+        let refused = recorded(&all, action);
+        let refused = refused.iter().filter(|record| record["reference"].is_string());
+        assert_eq!(refused.count(), refusals, "{action}");
+    }
 }

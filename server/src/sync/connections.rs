@@ -103,8 +103,10 @@ impl Connections {
 
     /// A node without a stream asked for our own bundle and is given the one of this sequence number.
     pub(crate) fn given(&self, node: &SpiffeId, sequence: u64) {
-        self.held().asking.given(node, sequence, Instant::now());
-        self.changed.send_replace(());
+        let news = self.held().asking.given(node, sequence, Instant::now());
+        if news {
+            self.changed.send_replace(());
+        }
     }
 
     /// Waits until [`Connections::hold_bundle`] is true. The caller has a deadline: a node that hangs must not hold up
