@@ -1,6 +1,7 @@
 //! SPIRE's agent, unchanged, on our server.
 
 mod entries;
+mod forced_rotation;
 mod joining;
 mod many_entries;
 mod restarts;
