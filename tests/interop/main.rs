@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a story that can't go on says so by a panic")]
 
 mod admin_endpoints;
+mod commands;
 mod node_attestation;
 mod polling;
 mod spire_agent;
