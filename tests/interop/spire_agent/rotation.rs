@@ -10,7 +10,7 @@ use super::Joined;
 
 /// The authority's successor is made after 48 s and signs after 80 s. The agent looks at its own certificate every five seconds.
 const FAST: Settings = Settings {
-    server: "[ca]\nlifetime = \"96s\"\nx509_svid = \"12s\"\nmax_x509_svid = \"16s\"\njwt_svid = \"5s\"\nmax_jwt_svid = \"5s\"\nnode = \"16s\"\n",
+    server: "[ca]\nlifetime = \"96s\"\nx509_svid = \"16s\"\nmax_x509_svid = \"16s\"\njwt_svid = \"5s\"\nmax_jwt_svid = \"5s\"\nnode = \"16s\"\n",
     agent: "",
     before: None,
 };

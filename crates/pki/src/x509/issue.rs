@@ -23,8 +23,10 @@ use super::verify::ChainError;
 use crate::key::{KeyKind, PublicKey};
 use crate::signer::{SignatureScheme, Signer, SignerError};
 
-/// How far a certificate reaches back: clocks of verifiers may be that slow.
+/// How far a certificate reaches back: clocks of verifiers may be that slow. A leaf of a few minutes reaches back less.
 pub const BACKDATE: Duration = Duration::from_secs(60);
+/// How far the shortest leaf reaches back, which is as far as SPIRE's do.
+const SHORTEST_BACKDATE: Duration = Duration::from_secs(10);
 
 /// An authority together with the key that signs for it.
 #[derive(Clone)]
@@ -270,9 +272,15 @@ pub fn issue_x509_svid(issuer: &IssuingAuthority, profile: &X509SvidProfile) -> 
 #[must_use]
 pub fn leaf_validity(chain: Validity, now: UnixTime, lifetime: Lifetime) -> Validity {
     Validity {
-        not_before: now.saturating_sub(BACKDATE).max(chain.not_before),
+        not_before: now.saturating_sub(backdate(lifetime)).max(chain.not_before),
         not_after: now.saturating_add(lifetime.duration()).min(chain.not_after),
     }
+}
+
+/// SPIRE's agents renew a leaf when half of what lies between its two ends is left: one of half a minute that reached back a whole one
+/// would be due at each of their looks, twice a second.
+fn backdate(lifetime: Lifetime) -> Duration {
+    (lifetime.duration() / 6).clamp(SHORTEST_BACKDATE, BACKDATE)
 }
 
 /// What all our certificates have in common.

@@ -64,6 +64,20 @@ fn bundle(authorities: &[&IssuingAuthority]) -> Bundle {
 }
 
 #[test]
+fn a_leaf_reaches_back_by_a_sixth_of_its_life_between_ten_seconds_and_a_minute() {
+    let chain = Validity {
+        not_before: UnixTime::EPOCH,
+        not_after: now().saturating_add(Duration::from_hours(24)),
+    };
+    for (lifetime, back) in [(1, 10), (60, 10), (120, 20), (360, 60), (3600, 60)] {
+        let lifetime = Lifetime::from_secs(lifetime).expect("more than none");
+        let validity = leaf_validity(chain, now(), lifetime);
+        let wanted = now().saturating_sub(Duration::from_secs(back));
+        assert_eq!(validity.not_before, wanted, "{lifetime:?}");
+    }
+}
+
+#[test]
 fn an_issued_svid_is_what_was_asked_for_and_verifies() {
     let (root, holder) = (root_of(key()), key());
     let svid = issue_x509_svid(&root, &profile(holder.public_key())).expect("issued");
