@@ -120,9 +120,8 @@ impl Found {
         let endpoint = endpoint
             .map_err(|error| NodeVerifyError::unavailable("reading how the cluster is reached", error))?;
         let failed = |error| unanswered(name, error);
-        let mut api = ApiServer::connect(endpoint.map_err(|error| failed(error.into()))?)
-            .await
-            .map_err(failed)?;
+        let endpoint = endpoint.map_err(|error| failed(error.into()))?;
+        let api = ApiServer::new(endpoint).map_err(failed)?;
 
         let status = api.review(token, &cluster.audience).await.map_err(failed)?;
         if !status.authenticated {
