@@ -113,6 +113,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// What was not read yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Whether everything was read.
     pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()

@@ -1,10 +1,11 @@
 //! Requests for certificates. They give a key and the proof that the asker holds it; the rest is a wish.
 
-use muster_identity::{DnsName, SpiffeId};
+use muster_identity::{DnsName, SpiffeId, TrustDomain};
 
 use super::extensions::Extensions;
 use super::issue::{IssueError, SigningAdapter};
 use super::name::{Name, NameAttribute, NameError};
+use super::raw_name::{RawName, RawNameError};
 use super::signed::Signed;
 use crate::der::{self, NotDer, Reader};
 use crate::key::{PublicKey, PublicKeyError};
@@ -86,7 +87,15 @@ impl Csr {
         self.has_other_names
     }
 
-    /// The subject that the asker wishes for.
+    /// The subject that the asker wishes for, whatever is in it.
+    ///
+    /// # Errors
+    /// When it is empty.
+    pub fn raw_subject(&self) -> Result<RawName, RawNameError> {
+        RawName::parse(&self.subject)
+    }
+
+    /// The subject that the asker wishes for, as far as our certificates carry such names.
     ///
     /// # Errors
     /// When it holds anything that our certificates do not carry.
@@ -104,7 +113,20 @@ pub fn create_csr(signer: &dyn Signer, id: Option<&SpiffeId>) -> Result<Vec<u8>,
     create_named_csr(signer, id, &[])
 }
 
-/// The same with DNS names, for an administrator who mints: there, and only there, a request's names count.
+/// Makes a request for an authority of `trust_domain` under this name, to be sent to an upstream authority (SPIFFE ID without a path,
+/// XS 3.2).
+///
+/// # Errors
+/// When the signer fails.
+pub fn create_authority_csr(
+    signer: &dyn Signer,
+    trust_domain: &TrustDomain,
+    subject: &Name,
+) -> Result<Vec<u8>, IssueError> {
+    request(signer, subject, Some(&trust_domain.id()), &[])
+}
+
+/// [`create_csr`] with DNS names, for an administrator who mints: there, and only there, a request's names count.
 ///
 /// # Errors
 /// When the signer fails.
@@ -117,6 +139,15 @@ pub fn create_named_csr(
         .with(NameAttribute::Country, "US")
         .and_then(|name| name.with(NameAttribute::Organization, "SPIRE"))
         .map_err(IssueError::Subject)?;
+    request(signer, &subject, id, dns_names)
+}
+
+fn request(
+    signer: &dyn Signer,
+    subject: &Name,
+    id: Option<&SpiffeId>,
+    dns_names: &[DnsName],
+) -> Result<Vec<u8>, IssueError> {
     let mut params = rcgen::CertificateParams::default();
     params.distinguished_name = subject.to_rcgen();
     if let Some(id) = id {

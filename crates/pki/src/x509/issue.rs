@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use muster_identity::{DnsName, Lifetime, SpiffeId, TrustDomain, UnixTime};
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyUsagePurpose,
     SanType, SerialNumber,
 };
 use rustls_pki_types::CertificateDer;
@@ -15,7 +15,9 @@ use time::OffsetDateTime;
 
 use super::authority::{AuthorityError, X509Authority};
 use super::certificate::Certificate;
+use super::certify::certify;
 use super::name::{Name, NameAttribute, NameError};
+use super::raw_name::RawNameError;
 use super::serial::{NoRandomness, Serial};
 use super::svid::{ParseSvidError, X509Svid};
 use super::validity::Validity;
@@ -35,7 +37,6 @@ pub struct IssuingAuthority {
     /// Certificates between this authority and the root, nearest first; they go into each SVID's chain.
     chain: Arc<[CertificateDer<'static>]>,
     chain_ends: UnixTime,
-    pub(super) subject: Name,
     pub(super) signer: Arc<dyn Signer>,
 }
 
@@ -44,8 +45,7 @@ impl IssuingAuthority {
     /// beginning with the authority's own certificate; for a self-signed authority it is empty.
     ///
     /// # Errors
-    /// When the key is not the certificate's, the chain does not begin with it or does not parse, or the certificate's
-    /// name is one that we could not repeat as issuer.
+    /// When the key is not the certificate's, or the chain does not begin with it or does not parse.
     pub fn new(
         authority: X509Authority,
         upstream_chain: Vec<CertificateDer<'static>>,
@@ -66,14 +66,19 @@ impl IssuingAuthority {
                 Certificate::parse(der).map_err(|source| ChainError::Certificate { at, source })?;
             chain_ends = chain_ends.min(certificate.validity().not_after);
         }
-        let subject = Name::parse(authority.certificate().subject()).map_err(IssueError::Subject)?;
         Ok(Self {
             authority,
             chain: upstream_chain.into(),
             chain_ends,
-            subject,
             signer,
         })
+    }
+
+    /// The same, signing nothing that lives past `end`: where the root above ends before the chain does, which the chain can't tell.
+    #[must_use]
+    pub fn ending_by(mut self, end: UnixTime) -> Self {
+        self.chain_ends = self.chain_ends.min(end);
+        self
     }
 
     /// The authority, as bundles have it.
@@ -82,10 +87,38 @@ impl IssuingAuthority {
         &self.authority
     }
 
+    /// What is sent between a certificate that it signs and the root: for a self-signed authority nothing, else its own certificate first.
+    #[must_use]
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
     /// The last second at which anything that it signs can count.
     #[must_use]
     pub fn ends(&self) -> UnixTime {
         self.chain_ends
+    }
+
+    /// How what it signs names its key.
+    pub(super) fn key_id(&self) -> Vec<u8> {
+        let certificate = self.authority.certificate();
+        match certificate.subject_key_id() {
+            Some(id) => id.to_vec(),
+            None => certificate.public_key().key_identifier().to_vec(),
+        }
+    }
+
+    /// From when to when something counts that is signed at `now` and lives for `lifetime`: never before this authority or past its chain.
+    pub(super) fn validity(&self, now: UnixTime, lifetime: Lifetime) -> Result<Validity, IssueError> {
+        let own = self.authority.validity();
+        if !own.contains(now) || self.chain_ends <= now {
+            return Err(IssueError::AuthorityNotValid);
+        }
+        let chain = Validity {
+            not_before: own.not_before,
+            not_after: self.chain_ends,
+        };
+        Ok(leaf_validity(chain, now, lifetime))
     }
 }
 
@@ -154,9 +187,11 @@ pub fn issue_root(signer: Arc<dyn Signer>, profile: &RootProfile) -> Result<Issu
         .clone()
         .with(NameAttribute::SerialNumber, &serial.to_string())
         .map_err(IssueError::Subject)?;
-    let not_before = profile.now.saturating_sub(BACKDATE);
-    let not_after = profile.now.saturating_add(profile.lifetime.duration());
-    let mut params = parameters(&serial, &subject, not_before, not_after, signer.public_key())?;
+    let validity = Validity {
+        not_before: profile.now.saturating_sub(BACKDATE),
+        not_after: profile.now.saturating_add(profile.lifetime.duration()),
+    };
+    let mut params = parameters(&serial, &subject, validity, signer.public_key())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let uri = profile
@@ -174,7 +209,7 @@ pub fn issue_root(signer: Arc<dyn Signer>, profile: &RootProfile) -> Result<Issu
     let as_asked = issued.serial() == &serial
         && issued.public_key() == signer.public_key()
         && issued.is_self_issued()
-        && issued.validity().not_after == not_after
+        && issued.validity() == validity
         && issued.uris() == [profile.trust_domain.id().to_string()];
     if !as_asked {
         return Err(IssueError::NotAsAsked);
@@ -193,24 +228,13 @@ pub fn issue_root(signer: Arc<dyn Signer>, profile: &RootProfile) -> Result<Issu
 /// # Errors
 /// When the authority does not count now, the signer fails, or what came out is not what was asked for.
 pub fn issue_x509_svid(issuer: &IssuingAuthority, profile: &X509SvidProfile) -> Result<X509Svid, IssueError> {
-    let issuer_validity = issuer.authority.validity();
-    if !issuer_validity.contains(profile.now) || issuer.chain_ends <= profile.now {
-        return Err(IssueError::AuthorityNotValid);
-    }
+    let validity = issuer.validity(profile.now, profile.lifetime)?;
     let serial = Serial::random()?;
-    let chain = Validity {
-        not_before: issuer_validity.not_before,
-        not_after: issuer.chain_ends,
-    };
-    let Validity {
-        not_before,
-        not_after,
-    } = leaf_validity(chain, profile.now, profile.lifetime);
     let subject = match &profile.subject {
         Subject::Named(name) => name.clone(),
         Subject::Usual => usual_subject(&profile.dns_names),
     };
-    let mut params = parameters(&serial, &subject, not_before, not_after, &profile.public_key)?;
+    let mut params = parameters(&serial, &subject, validity, &profile.public_key)?;
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![
         KeyUsagePurpose::DigitalSignature,
@@ -232,31 +256,20 @@ pub fn issue_x509_svid(issuer: &IssuingAuthority, profile: &X509SvidProfile) -> 
     }
     params.subject_alt_names = names;
 
-    let mut issuer_params = CertificateParams::default();
-    issuer_params.distinguished_name = issuer.subject.to_rcgen();
-    issuer_params.key_identifier_method = KeyIdMethod::PreSpecified(issuer_key_id(issuer));
-    let key = SigningAdapter::new(&*issuer.signer);
-    let certificate = params
-        .signed_by(
-            &SubjectKey(&profile.public_key),
-            &Issuer::from_params(&issuer_params, &key),
-        )
-        .map_err(|error| key.failure(error))?;
-
-    let mut chain = vec![certificate.der().clone()];
+    let mut chain = vec![certify(&params, &profile.public_key, issuer, None)?];
     chain.extend(issuer.chain.iter().cloned());
     let svid = X509Svid::parse(chain)?;
     let leaf = svid.leaf();
     let as_asked = svid.id() == &profile.id
         && svid.public_key() == &profile.public_key
         && svid.serial() == &serial
-        && (svid.not_before(), svid.not_after()) == (not_before, not_after)
+        && leaf.validity() == validity
         && leaf
             .dns_names()
             .iter()
             .map(String::as_str)
             .eq(profile.dns_names.iter().map(DnsName::as_str))
-        && leaf.authority_key_id() == Some(&issuer_key_id(issuer)[..])
+        && leaf.authority_key_id() == Some(&issuer.key_id()[..])
         && leaf.issuer() == issuer.authority.certificate().subject();
     if !as_asked {
         return Err(IssueError::NotAsAsked);
@@ -284,11 +297,10 @@ fn backdate(lifetime: Lifetime) -> Duration {
 }
 
 /// What all our certificates have in common.
-fn parameters(
+pub(super) fn parameters(
     serial: &Serial,
     subject: &Name,
-    not_before: UnixTime,
-    not_after: UnixTime,
+    validity: Validity,
     public_key: &PublicKey,
 ) -> Result<CertificateParams, IssueError> {
     let moment =
@@ -296,18 +308,10 @@ fn parameters(
     let mut params = CertificateParams::default();
     params.serial_number = Some(SerialNumber::from_slice(serial.as_be_bytes()));
     params.distinguished_name = subject.to_rcgen();
-    params.not_before = moment(not_before)?;
-    params.not_after = moment(not_after)?;
+    params.not_before = moment(validity.not_before)?;
+    params.not_after = moment(validity.not_after)?;
     params.key_identifier_method = KeyIdMethod::PreSpecified(public_key.key_identifier().to_vec());
     Ok(params)
-}
-
-fn issuer_key_id(issuer: &IssuingAuthority) -> Vec<u8> {
-    let certificate = issuer.authority.certificate();
-    match certificate.subject_key_id() {
-        Some(id) => id.to_vec(),
-        None => certificate.public_key().key_identifier().to_vec(),
-    }
 }
 
 fn usual_subject(dns_names: &[DnsName]) -> Name {
@@ -371,19 +375,7 @@ impl rcgen::SigningKey for SigningAdapter<'_> {
     }
 }
 
-struct SubjectKey<'a>(&'a PublicKey);
-
-impl rcgen::PublicKeyData for SubjectKey<'_> {
-    fn der_bytes(&self) -> &[u8] {
-        self.0.key_bytes()
-    }
-
-    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        algorithm(self.0.kind())
-    }
-}
-
-fn algorithm(kind: KeyKind) -> &'static rcgen::SignatureAlgorithm {
+pub(super) fn algorithm(kind: KeyKind) -> &'static rcgen::SignatureAlgorithm {
     match kind {
         KeyKind::EcP256 => &rcgen::PKCS_ECDSA_P256_SHA256,
         KeyKind::EcP384 => &rcgen::PKCS_ECDSA_P384_SHA384,
@@ -402,6 +394,9 @@ pub enum IssueError {
     /// The authority has not begun or has ended.
     #[error("the X.509 authority does not count at this moment")]
     AuthorityNotValid,
+    /// There would be more authorities between a leaf and the root than verifiers follow.
+    #[error("the authority stands too far below its root for another one below it")]
+    TooDeep,
     /// The key belongs to another certificate.
     #[error("the key is not the one of the authority's certificate")]
     OtherKey,
@@ -411,6 +406,9 @@ pub enum IssueError {
     /// A subject that is not written.
     #[error("the distinguished name is not usable")]
     Subject(#[source] NameError),
+    /// A name of somebody else that is not taken over.
+    #[error("the distinguished name is not usable")]
+    RawName(#[from] RawNameError),
     /// A moment outside the calendar.
     #[error("a moment cannot be written into a certificate")]
     Time,

@@ -5,6 +5,8 @@
 //!                          └────────┬───────────────────────┘
 //!                            issue_x509_svid ──checked by our own rules──▶ X509Svid
 //!
+//! downstream's request ──issue_intermediate──▶ chain, root left out ──UpheldAuthority::accept──▶ IssuingAuthority, at the downstream
+//!
 //! chain ──Certificate::parse──▶ leaf rules (XS 2 to 5) ──▶ bundle of *its* trust domain ──▶ path ──▶ VerifiedX509Svid
 //! ```
 //!
@@ -16,25 +18,30 @@
 mod authority;
 mod certificate;
 mod chain;
+mod certify;
 mod csr;
 mod extensions;
+mod intermediate;
 mod issue;
 mod leaf;
 mod name;
 mod name_constraints;
 mod path;
+mod raw_name;
 mod second_opinion;
 mod serial;
 mod shown;
 mod signed;
 mod svid;
+mod upheld;
 mod validity;
 mod verify;
 
 pub use authority::{AuthorityError, AuthorityId, X509Authority};
 pub use certificate::{Certificate, CertificateError, MAX_CERTIFICATE};
 pub use chain::{Chain, VerifiedChain, VerifyChainError};
-pub use csr::{Csr, CsrError, MAX_CSR, create_csr, create_named_csr};
+pub use csr::{Csr, CsrError, MAX_CSR, create_authority_csr, create_csr, create_named_csr};
+pub use intermediate::{IntermediateProfile, IntermediateSubject, issue_intermediate};
 pub use issue::{
     BACKDATE, IssueError, IssuingAuthority, RootProfile, Subject, X509SvidProfile, ca_subject, issue_root,
     issue_x509_svid, leaf_validity,
@@ -42,9 +49,11 @@ pub use issue::{
 pub use leaf::LeafError;
 pub use name::{Name, NameAttribute, NameError};
 pub use path::PathError;
+pub use raw_name::{RawName, RawNameError};
 pub use serial::{NoRandomness, ParseSerialError, Serial};
 pub use shown::{ShownCertificate, shown_chain};
 pub use svid::{ParseSvidError, X509Svid};
+pub use upheld::{UpheldAuthority, UpheldError};
 pub use validity::Validity;
 pub use verify::{
     ChainError, MAX_CHAIN, MAX_CHAIN_BYTES, VerifiedX509Svid, VerifyError, X509BundleSource, verify_x509_svid,

@@ -6,6 +6,8 @@ use crate::der::{self, NotDer, Reader};
 
 /// Longest value of one attribute (RFC 5280 appendix A: `ub-common-name` and its like are 64).
 const MAX_VALUE: usize = 64;
+pub(super) const UTF8_STRING: u8 = 0x0c;
+pub(super) const PRINTABLE_STRING: u8 = 0x13;
 
 /// An attribute type of a name.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -41,6 +43,25 @@ impl NameAttribute {
         Self::ALL
             .into_iter()
             .find_map(|(attribute, arc, _)| (oid == [0x55, 4, arc]).then_some(attribute))
+    }
+
+    /// RFC 5280 appendix A: country and serialNumber are PrintableString, the others DirectoryString.
+    fn is_printable(self) -> bool {
+        matches!(self, Self::Country | Self::SerialNumber)
+    }
+
+    /// The part of a name that has this attribute alone.
+    fn part(self, value: &str) -> Vec<u8> {
+        let arc = Self::ALL
+            .into_iter()
+            .find(|(attribute, ..)| *attribute == self)
+            .map_or(0, |(_, arc, _)| arc);
+        let tag = if self.is_printable() {
+            PRINTABLE_STRING
+        } else {
+            UTF8_STRING
+        };
+        single_part(&[0x55, 4, arc], tag, value)
     }
 
     fn label(self) -> &'static str {
@@ -102,6 +123,18 @@ impl Name {
         Ok(name)
     }
 
+    /// The DER name.
+    #[must_use]
+    pub fn to_der(&self) -> Vec<u8> {
+        let parts: Vec<_> = self
+            .attributes
+            .iter()
+            .map(|(attribute, value)| attribute.part(value))
+            .collect();
+        let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        der::value(der::SEQUENCE, &parts)
+    }
+
     /// Whether there is nothing in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -152,10 +185,8 @@ impl Name {
                 NameAttribute::CommonName => rcgen::DnType::CommonName,
                 NameAttribute::SerialNumber => rcgen::DnType::CustomDnType(vec![2, 5, 4, 5]),
             };
-            // RFC 5280 appendix A: country and serialNumber are PrintableString, the others DirectoryString.
-            let printable = matches!(attribute, NameAttribute::Country | NameAttribute::SerialNumber);
             let value = match value.as_str().try_into() {
-                Ok(text) if printable => rcgen::DnValue::PrintableString(text),
+                Ok(text) if attribute.is_printable() => rcgen::DnValue::PrintableString(text),
                 _ => rcgen::DnValue::Utf8String(value.clone()),
             };
             name.push(kind, value);
@@ -223,6 +254,14 @@ pub(super) fn check_form(der: &[u8]) -> Result<(), NotDer> {
         }
     }
     Ok(())
+}
+
+/// A part of a name with one attribute: its type's OID, the tag of its text, and the text.
+pub(super) fn single_part(kind: &[u8], tag: u8, text: &str) -> Vec<u8> {
+    let kind = der::value(der::OID, &[kind]);
+    let text = der::value(tag, &[text.as_bytes()]);
+    let attribute = der::value(der::SEQUENCE, &[&kind, &text]);
+    der::value(der::SET, &[&attribute])
 }
 
 /// The attributes as (OID, text), in order.
@@ -349,9 +388,8 @@ mod tests {
         let two = der::value(der::SEQUENCE, &[&der::value(der::SET, &[&one, &one])]);
         assert_eq!(Name::parse(&two), Err(NameError::Malformed));
         let single = der::value(der::SEQUENCE, &[&der::value(der::SET, &[&one])]);
-        assert_eq!(
-            Name::parse(&single).map(|name| name.to_string()),
-            Ok("CN=a".to_owned())
-        );
+        let name = Name::parse(&single).expect("a name");
+        assert_eq!(name.to_string(), "CN=a");
+        assert_eq!(name.to_der(), single);
     }
 }

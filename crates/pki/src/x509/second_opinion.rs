@@ -12,6 +12,9 @@ use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsag
 
 use super::path::Path;
 
+/// The most authorities between a leaf and the root on a path that the library follows.
+pub(super) const MAX_BETWEEN: usize = 6;
+
 /// What the certificates of a path must be for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {

@@ -250,7 +250,9 @@ fn intermediate(parent: &IssuingAuthority, name: &str, signer: &LocalKey) -> Cer
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
     let mut issuer = rcgen::CertificateParams::default();
-    issuer.distinguished_name = parent.subject.to_rcgen();
+    issuer.distinguished_name = Name::parse(parent.authority().certificate().subject())
+        .expect("a name of ours")
+        .to_rcgen();
     let key = issue::SigningAdapter::new(&*parent.signer);
     let certificate = params.signed_by(
         &issue::SigningAdapter::new(signer),
