@@ -6,6 +6,7 @@
 //! | node attestor | agent | [`NodeAttestor`] | what proves this machine to the server |
 //! | bundle publisher | server | [`BundlePublisher`] | where the bundle is laid for those who do not ask |
 //! | node attestor | server | [`NodeVerifier`] | whether it does, and as which node |
+//! | upstream authority | server | [`UpstreamAuthority`] | who signs the server's authorities, and what else is known there |
 //! | key manager | server | [`KeyManager`] | where the authorities' keys live; hands out [`muster_pki::Signer`]s |
 //!
 //! A plugin knows no daemon and no transport: what it may ask stands in its trait's arguments. Deadlines and metrics wrap a plugin
@@ -21,6 +22,7 @@ mod caller;
 mod key_manager;
 mod node_attestor;
 mod node_verifier;
+mod upstream_authority;
 mod workload_attestor;
 
 pub use bundle_publisher::{BundleForm, BundlePublisher, PublishError};
@@ -30,5 +32,8 @@ pub use node_attestor::{NodeAttestError, NodeAttestor, NodeProof, Reattestation}
 pub use node_verifier::{
     AttestedNode, MAX_NODE_SELECTORS, NODE_KINDS, NodeChallenge, NodePath, NodePathError, NodeStep,
     NodeVerifier, NodeVerifyError, Shown,
+};
+pub use upstream_authority::{
+    AuthorityRequest, Extent, SignedAuthority, UpstreamAuthority, UpstreamBundle, UpstreamError,
 };
 pub use workload_attestor::{AttestError, Attestation, Gap, Hope, WorkloadAttestor};

@@ -1,0 +1,107 @@
+//! Files that configuration names, read whole and within a bound.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use muster_plugin_api::UpstreamError;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use zeroize::Zeroizing;
+
+/// Longer than any chain, key or token that makes sense; a bundle of a large PKI has some hundred KiB.
+const MOST_BYTES: u64 = 4 << 20;
+/// The most certificates in one file.
+const MOST_CERTIFICATES: usize = 10_000;
+
+/// A file that anybody may know.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, UpstreamError> {
+    let file = File::open(path).map_err(|source| unreadable(path, source))?;
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| unreadable(path, source))?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(unusable(path, "it is larger than 4 MiB"));
+    }
+    Ok(bytes)
+}
+
+/// A file with a secret: everybody else may not read or change it. Its bytes are zeroed when they go.
+pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
+    let file = File::open(path).map_err(|source| unreadable(path, source))?;
+    let mode = file.metadata().map_err(|source| unreadable(path, source))?.mode() & 0o7777;
+    if mode & 0o007 != 0 {
+        let why = format!("its mode is {mode:04o}; others may not read or change a secret: chmod o= it");
+        return Err(unusable(path, why));
+    }
+    // Room at once: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(64 << 10));
+    file.take(bytes.capacity() as u64)
+        .read_to_end(&mut bytes)
+        .map_err(|source| unreadable(path, source))?;
+    if bytes.len() == bytes.capacity() {
+        return Err(unusable(path, "it is larger than 64 KiB"));
+    }
+    Ok(bytes)
+}
+
+/// A secret that is one line of text, such as a token; the line's end is no part of it.
+pub(crate) fn read_token(path: &Path) -> Result<Zeroizing<String>, UpstreamError> {
+    let bytes = read_secret(path)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| unusable(path, "it is no text"))?;
+    let text = text.trim();
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err(unusable(path, "it does not hold exactly one line"));
+    }
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// The certificates of a PEM file, in order; other blocks are skipped, as a file with a key beside its certificate has one.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, UpstreamError> {
+    let pem = read(path)?;
+    let read = CertificateDer::pem_slice_iter(&pem)
+        .take(MOST_CERTIFICATES)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| unusable(path, error.to_string()))?;
+    if read.is_empty() {
+        return Err(unusable(path, "there is no certificate in it (PEM, RFC 7468)"));
+    }
+    Ok(read)
+}
+
+fn unreadable(path: &Path, source: io::Error) -> UpstreamError {
+    UpstreamError::unavailable(format!("reading {}", path.display()), source)
+}
+
+pub(crate) fn unusable(
+    path: &Path,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> UpstreamError {
+    UpstreamError::unusable(format!("{} can't be used", path.display()), source)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_that_others_may_read_is_refused_and_one_line_is_what_it_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "s.abc\n").unwrap();
+        let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o644);
+        let refused = read_token(&path).unwrap_err();
+        assert!(matches!(refused, UpstreamError::Unusable { .. }), "{refused}");
+        mode(0o640);
+        assert_eq!(read_token(&path).unwrap().as_str(), "s.abc");
+        for bad in ["", "\n", "two\nlines\n"] {
+            std::fs::write(&path, bad).unwrap();
+            assert!(read_token(&path).is_err(), "{bad:?}");
+        }
+    }
+}
