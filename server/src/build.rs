@@ -28,7 +28,9 @@ use crate::api::limits::Limits;
 use crate::api::meter::{Counts, Meter};
 use crate::api::{Changes, Context, OneAtATime};
 use crate::bundles::Bundles;
-use crate::ca::{Authorities, Awaited, Ca, CaMeter, Keeper, ServerSvid, Terms};
+use crate::ca::{
+    Authorities, Awaited, Ca, CaMeter, Follower, Keeper, ServerSvid, Terms, Upstream, UpstreamMeter,
+};
 use crate::config::Config;
 use crate::doors::Doors;
 use crate::node_attestors::NodeAttestors;
@@ -110,6 +112,10 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
     let connections = Connections::new();
     let metrics = Metrics::new("muster_server");
     let (authorities, commands) = Authorities::new(registry.clone());
+    let upstream = config.upstream.as_ref().map(|told| {
+        let meter = metrics.register(UpstreamMeter::register);
+        Upstream::new(told.open(&config.trust_domain), meter, readiness.clone())
+    });
     let mut keeper = Keeper {
         terms: terms(&config),
         ca: ca.clone(),
@@ -121,6 +127,7 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         clock: Arc::clone(&clock),
         meter: metrics.register(CaMeter::register),
         awaited: Awaited::default(),
+        upstream: upstream.clone(),
     };
     keeper.start().await?;
 
@@ -154,6 +161,8 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         node_attestors,
         ca,
         authorities,
+        upstream: upstream.clone(),
+        downstream: config.ca.lifetime,
         wildcards: config.ca.wildcards,
         bundles: bundles.clone(),
         audit: state.audit.clone(),
@@ -188,6 +197,17 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
     for publisher in publishers(&config.publishers, &context.clock)? {
         let publishing = publish(publisher, bundles.clone(), readiness.clone(), front_stop.clone());
         front.spawn("bundle publisher", publishing);
+    }
+    if let Some(upstream) = upstream {
+        let follower = Follower {
+            upstream,
+            trust_domain: config.trust_domain.clone(),
+            registry: registry.clone(),
+            bundles: bundles.clone(),
+            audit: state.audit.clone(),
+            clock: Arc::clone(&context.clock),
+        };
+        front.spawn("upstream", follower.run(front_stop.clone()));
     }
     front.spawn("bundles", bundles.follow(registry.clone(), front_stop.clone()));
     let pruning = prune(

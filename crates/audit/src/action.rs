@@ -48,6 +48,8 @@ actions! {
     JwtSvidValidate = "jwt_svid.validate",
     /// A CA certificate was signed for a downstream server.
     DownstreamCaSign = "downstream_ca.sign",
+    /// A token-signing key of a downstream server was put into the bundle.
+    JwtKeyPublish = "jwt_key.publish",
     /// An entry was created.
     EntryCreate = "entry.create",
     /// An entry was changed.

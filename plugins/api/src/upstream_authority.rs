@@ -1,5 +1,7 @@
 //! Who stands above our authorities.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use muster_identity::{Lifetime, TrustDomain, UnixTime};
 use muster_pki::jwt::JwtAuthority;
@@ -24,6 +26,25 @@ pub trait UpstreamAuthority: Send + Sync {
     /// Waits until what is known above differs from `seen`, and answers with it. An upstream that is not asked between two signatures may know no more
     /// than the last one told; before the first it may wait for that.
     async fn changed(&self, seen: &UpstreamBundle) -> Result<UpstreamBundle, UpstreamError>;
+}
+
+#[async_trait]
+impl<U: UpstreamAuthority + ?Sized> UpstreamAuthority for Arc<U> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    async fn sign_authority(&self, request: &AuthorityRequest) -> Result<SignedAuthority, UpstreamError> {
+        (**self).sign_authority(request).await
+    }
+
+    async fn publish_jwt_key(&self, key: &JwtAuthority) -> Result<Vec<JwtAuthority>, UpstreamError> {
+        (**self).publish_jwt_key(key).await
+    }
+
+    async fn changed(&self, seen: &UpstreamBundle) -> Result<UpstreamBundle, UpstreamError> {
+        (**self).changed(seen).await
+    }
 }
 
 /// What is to be signed.

@@ -11,7 +11,8 @@ use muster_proto::spire::server::bundle::*;
 use muster_proto::spire::types;
 use tonic::{Request, Response, Status};
 
-use super::{Caller, Context, Refusal};
+use super::limits::Limited;
+use super::{Caller, Context, Refusal, downstream};
 use crate::bundles::BundleRecordError;
 use crate::ca::change_own_bundle;
 
@@ -159,16 +160,21 @@ impl Bundle for BundleService {
 
     async fn publish_jwt_authority(
         &self,
-        _: Request<PublishJwtAuthorityRequest>,
+        request: Request<PublishJwtAuthorityRequest>,
     ) -> Result<Response<PublishJwtAuthorityResponse>, Status> {
-        Err(Refusal::unimplemented("downstream servers are not served yet").into())
+        let caller = Caller::of(&request)?;
+        self.context.limits.wait(Limited::PushKey, &caller, 1).await?;
+        let (context, request) = (Arc::clone(&self.context), request.into_inner());
+        let published = async move { downstream::publish_jwt_authority(&context, &caller, &request).await };
+        let jwt_authorities = self.context.to_the_end(published).await?;
+        Ok(Response::new(PublishJwtAuthorityResponse { jwt_authorities }))
     }
 
     async fn publish_wit_authority(
         &self,
         _: Request<PublishWitAuthorityRequest>,
     ) -> Result<Response<PublishWitAuthorityResponse>, Status> {
-        Err(Refusal::unimplemented("downstream servers are not served yet").into())
+        Err(Refusal::unimplemented("WIT authorities are not kept").into())
     }
 
     async fn list_federated_bundles(

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use muster_audit::{Audit, Event, Outcome};
-use muster_identity::{SpiffeId, TrustDomain, UnixTime};
+use muster_identity::{Lifetime, SpiffeId, TrustDomain, UnixTime};
 use muster_pki::x509::X509Svid;
 use muster_runtime::logging::LogLevel;
 use muster_runtime::{Clock, Readiness, Spawner};
@@ -15,7 +15,7 @@ use super::meter::Meter;
 use super::scope::OneAtATime;
 use super::{Changes, Refusal};
 use crate::bundles::Bundles;
-use crate::ca::{Authorities, Ca, Wildcards};
+use crate::ca::{Authorities, Ca, Upstream, Wildcards};
 use crate::node_attestors::NodeAttestors;
 use crate::nodes::Nodes;
 use crate::registry::Registry;
@@ -37,6 +37,10 @@ pub struct Context {
     pub ca: Ca,
     /// The authorities that it signs with.
     pub authorities: Authorities,
+    /// Who stands above our authorities, if anybody.
+    pub upstream: Option<Upstream>,
+    /// The longest life of a downstream server's authority, and the usual one.
+    pub downstream: Lifetime,
     /// Whether DNS names may have a wildcard.
     pub wildcards: Wildcards,
     /// The bundles.

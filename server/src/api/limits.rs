@@ -22,6 +22,8 @@ pub enum Limited {
     Csr,
     /// Tokens: 500 a second.
     Jwt,
+    /// Token-signing keys of downstream servers: 500 a second.
+    PushKey,
     /// Status posts: 10 a second.
     PostStatus,
     /// Changes by grants, by the number of items: 500 a second. Done or refused, each costs a durable record.
@@ -72,7 +74,7 @@ impl Limited {
     fn rate(self) -> u32 {
         match self {
             Self::Attest => 1,
-            Self::Csr | Self::Jwt | Self::Change => 500,
+            Self::Csr | Self::Jwt | Self::Change | Self::PushKey => 500,
             Self::PostStatus => 10,
             Self::Refusal => 20,
         }
@@ -109,7 +111,7 @@ impl Limits {
         let applies = match what {
             Limited::Attest => self.settings().attestation,
             Limited::Csr | Limited::Jwt => self.settings().signing,
-            Limited::PostStatus | Limited::Change | Limited::Refusal => true,
+            Limited::PushKey | Limited::PostStatus | Limited::Change | Limited::Refusal => true,
         };
         let burst = what.rate();
         let cost = u32::try_from(cost).unwrap_or(u32::MAX);

@@ -10,6 +10,7 @@ use muster_proto::spire::server::localauthority::local_authority_server::LocalAu
 use muster_proto::spire::server::localauthority::*;
 use tonic::{Code, Request, Response, Status};
 
+use super::upstream_roots::{self, Verdict};
 use super::{Caller, Context, Refusal};
 use crate::ca::life::{self, Authority, Command, Refused};
 use crate::ca::{CommandError, Kind};
@@ -88,6 +89,24 @@ impl LocalAuthorityService {
         }
     }
 
+    /// Has a root of the upstream authority tainted or revoked.
+    async fn judge<T>(
+        &self,
+        request: Request<T>,
+        verdict: Verdict,
+        subject_key_id: impl FnOnce(T) -> String,
+    ) -> Result<String, Status> {
+        let caller = Caller::of(&request)?;
+        let (service, id) = (self.clone(), subject_key_id(request.into_inner()));
+        let judged = async move {
+            if verdict == Verdict::Revoke {
+                service.own_certificate_moved(&id).await;
+            }
+            upstream_roots::judge(&service.context, &caller, verdict, &id).await
+        };
+        Ok(self.context.to_the_end(judged).await?)
+    }
+
     /// Waits until the server shows nobody a certificate of a tainted authority that is to be revoked: nodes that come back in the moment after could not verify it.
     async fn own_certificate_moved(&self, id: &str) {
         let bundle = self.context.bundles.own();
@@ -162,10 +181,6 @@ fn refusal(kind: Kind, command: Option<&Command>, error: CommandError) -> Refusa
 
 fn no_wit() -> Status {
     Refusal::unimplemented("WIT-SVID functionality is not yet implemented").into()
-}
-
-fn no_upstream() -> Status {
-    Refusal::new(Code::FailedPrecondition, "upstream authority is not configured").into()
 }
 
 #[tonic::async_trait]
@@ -290,16 +305,22 @@ impl LocalAuthority for LocalAuthorityService {
 
     async fn taint_x509_upstream_authority(
         &self,
-        _: Request<TaintX509UpstreamAuthorityRequest>,
+        request: Request<TaintX509UpstreamAuthorityRequest>,
     ) -> Result<Response<TaintX509UpstreamAuthorityResponse>, Status> {
-        Err(no_upstream())
+        let judged = self.judge(request, Verdict::Taint, |asked| asked.subject_key_id);
+        Ok(Response::new(TaintX509UpstreamAuthorityResponse {
+            upstream_authority_subject_key_id: judged.await?,
+        }))
     }
 
     async fn revoke_x509_upstream_authority(
         &self,
-        _: Request<RevokeX509UpstreamAuthorityRequest>,
+        request: Request<RevokeX509UpstreamAuthorityRequest>,
     ) -> Result<Response<RevokeX509UpstreamAuthorityResponse>, Status> {
-        Err(no_upstream())
+        let judged = self.judge(request, Verdict::Revoke, |asked| asked.subject_key_id);
+        Ok(Response::new(RevokeX509UpstreamAuthorityResponse {
+            upstream_authority_subject_key_id: judged.await?,
+        }))
     }
 
     async fn get_wit_authority_state(

@@ -27,10 +27,12 @@ pub mod svid;
 mod caller;
 mod changes;
 mod context;
+mod downstream;
 mod issue;
 mod pages;
 mod scope;
 mod standing;
+mod upstream_roots;
 
 pub use caller::{Caller, Origin, Role};
 pub use changes::Changes;

@@ -193,10 +193,12 @@ impl From<SignError> for Refusal {
             SignError::NoAuthority(_) => Self::unavailable("no authority can sign now").because(error),
             SignError::Pool(error) => error.into(),
             SignError::Lifetime(error) => Self::invalid(error.to_string()),
-            SignError::X509(source) if source.may_retry() => {
+            SignError::X509(source) | SignError::Downstream(source) if source.may_retry() => {
                 Self::unavailable("signing failed, try again").because(source)
             }
-            SignError::X509(_) | SignError::Jwt(_) => Self::internal("signing failed").because(error),
+            SignError::X509(_) | SignError::Downstream(_) | SignError::Jwt(_) => {
+                Self::internal("signing failed").because(error)
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! `spire.api.server.svid.v1.SVID`: SVIDs on an administrator's word (mint) and for a node's entries (new).
 //!
 //! Of a node's CSR only the key and its proof are used: the entry decides the rest (I6). A mint is an administrator's own word, so names and subject are read from
-//! its CSR, and checked. WIT-SVIDs and downstream authorities are not served yet, and say so.
+//! its CSR, and checked. Authorities of downstream servers are signed in [`downstream`]. WIT-SVIDs are not served
+//! yet, and say so.
 
 mod mint;
 
@@ -14,7 +15,7 @@ use muster_proto::spire::server::svid::*;
 use tonic::{Request, Response, Status};
 
 use super::limits::Limited;
-use super::{Caller, Context, Refusal, issue};
+use super::{Caller, Context, Refusal, downstream, issue};
 
 /// How many items of one batch are signed side by side. One batch may not fill the signing pool's queue.
 const SIDE_BY_SIDE: usize = 8;
@@ -118,9 +119,11 @@ impl Svid for SvidService {
 
     async fn new_downstream_x509ca(
         &self,
-        _: Request<NewDownstreamX509caRequest>,
+        request: Request<NewDownstreamX509caRequest>,
     ) -> Result<Response<NewDownstreamX509caResponse>, Status> {
-        Err(Refusal::unimplemented("downstream servers are not served yet").into())
+        let caller = Caller::of(&request)?;
+        let answer = downstream::new_x509_ca(&self.context, &caller, request.into_inner()).await?;
+        Ok(Response::new(answer))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Carries out what [`life`] orders, by time and by command: the one task that makes, activates, taints and removes authorities.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::future::pending;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use muster_pki::KeyAlgorithm;
 use muster_pki::x509::Name;
 use muster_plugin_api::KeyManager;
 use muster_runtime::{Backoff, Clock, Condition, Stop};
+use tokio::sync::watch;
 use tracing::error;
 
 use super::authorities::{Commands, records};
@@ -18,6 +20,7 @@ use super::life::{self, Authority, Spread};
 use super::meter::CaMeter;
 use super::record::{AuthorityRecord, Kind, RecordError};
 use super::sign::Ca;
+use super::upstream::Upstream;
 use crate::bundles::Bundles;
 use crate::registry::Registry;
 use crate::sync::Connections;
@@ -27,6 +30,7 @@ mod error;
 mod load;
 mod make;
 mod orders;
+mod others;
 
 pub use commands::Awaited;
 pub use error::KeeperError;
@@ -63,6 +67,7 @@ pub struct Keeper {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) meter: CaMeter,
     pub(crate) awaited: Awaited,
+    pub(crate) upstream: Option<Upstream>,
 }
 
 /// When there may be something to do again.
@@ -76,9 +81,18 @@ struct Next {
 
 impl Keeper {
     /// Does what is due now, so that afterwards both authorities sign or an error says why not. Called once before the doors open, when no node is
-    /// connected that would have to be waited for.
+    /// connected that would have to be waited for. An upstream authority that fails stops no server whose present authorities still count.
     pub async fn start(&mut self) -> Result<(), KeeperError> {
-        self.turn().await?;
+        match self.turn().await {
+            Err(error) if error.is_upstreams() && self.still_signs() => {
+                let error = &error as &dyn Error;
+                error!(
+                    error,
+                    "the upstream authority failed; what is valid goes on signing"
+                );
+            }
+            done => drop(done?),
+        }
         self.forget_stray_keys().await
     }
 
@@ -90,6 +104,7 @@ impl Keeper {
         stop: Stop,
     ) -> Result<(), std::convert::Infallible> {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let mut leaving = self.upstream.as_ref().map(Upstream::leaving);
         loop {
             let next = match self.turn().await {
                 Ok(next) => {
@@ -99,10 +114,16 @@ impl Keeper {
                 }
                 Err(error) => {
                     let wait = backoff.next_wait();
+                    let excused = error.is_upstreams();
                     let error = &error as &dyn Error;
                     self.meter.failed();
                     error!(error, retry_in = ?wait, "an authority could not be kept; what is valid goes on signing");
-                    standing.fails(format!("an authority could not be kept: {error}"));
+                    // An upstream that fails is shown beside the readiness: taken out of service for it, a server would serve nobody while it still can.
+                    if excused && self.still_signs() {
+                        standing.holds();
+                    } else {
+                        standing.fails(format!("an authority could not be kept: {error}"));
+                    }
                     Next {
                         wake: self.clock.now().saturating_add(wait.max(Duration::from_secs(1))),
                         awaits: None,
@@ -114,6 +135,7 @@ impl Keeper {
                 () = self.clock.sleep_until(next.wake) => {}
                 () = self.held_everywhere(next.awaits) => {}
                 Some(asked) = commands.0.recv() => self.command(asked).await,
+                () = changed(&mut leaving) => {}
             }
         }
     }
@@ -123,8 +145,9 @@ impl Keeper {
         let x509 = self.turn_of(Kind::X509).await;
         let jwt = self.turn_of(Kind::Jwt).await;
         let (x509, jwt) = (x509?, jwt?);
+        let others = self.forget_ended().await?;
         Ok(Next {
-            wake: x509.wake.min(jwt.wake),
+            wake: x509.wake.min(jwt.wake).min(others),
             // The later bundle holds what the earlier one does.
             awaits: x509.awaits.max(jwt.awaits),
         })
@@ -141,7 +164,8 @@ impl Keeper {
                 true => Spread::Everywhere,
                 false => Spread::Underway,
             };
-            match life::due(&held, longest, spread, self.awaited.of(kind), now) {
+            let leaving = |root: &str| self.is_leaving(root);
+            match life::due_below(&held, longest, spread, self.awaited.of(kind), leaving, now) {
                 None => {
                     return Ok(Next {
                         wake: life::next_wake(&held, now),
@@ -151,6 +175,19 @@ impl Keeper {
                 Some(order) => self.carry_out_due(kind, order).await?,
             }
         }
+    }
+
+    /// Whether both authorities count now.
+    fn still_signs(&self) -> bool {
+        [Kind::X509, Kind::Jwt]
+            .into_iter()
+            .all(|kind| self.ca.signs_now(kind))
+    }
+
+    /// Whether nothing is to stand under the root of this id any more.
+    fn is_leaving(&self, root: &str) -> bool {
+        let leaving = self.upstream.as_ref().map(Upstream::leaving);
+        leaving.is_some_and(|leaving| leaving.borrow().contains(root))
     }
 
     /// How long something may live that is signed now.
@@ -179,7 +216,20 @@ impl Keeper {
     }
 }
 
+/// Returns when other roots are to be left.
+async fn changed(leaving: &mut Option<watch::Receiver<BTreeSet<String>>>) {
+    let told = match leaving {
+        Some(leaving) => leaving.changed().await.is_ok(),
+        None => false,
+    };
+    if !told {
+        pending::<()>().await;
+    }
+}
+
 #[cfg(test)]
 mod command_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upstream_tests;

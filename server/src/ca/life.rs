@@ -125,18 +125,36 @@ pub fn due(
     awaited: Option<&str>,
     now: UnixTime,
 ) -> Option<Order> {
-    let prepared = prepared(held);
-    if let Some(prepared) = prepared
-        && !prepared.may_begin(longest_leaf, now)
-    {
-        return Some(Order::Discard(prepared.id.clone()));
-    }
+    due_below(held, longest_leaf, spread, awaited, |_| false, now)
+}
+
+/// The same, if nothing is to stand any more under roots that are `leaving`: another authority is made at once, and signs when everybody has had the time to hear of its
+/// root. Until then the one before does: nobody shall go without.
+pub fn due_below(
+    held: &[Authority],
+    longest_leaf: Duration,
+    spread: Spread,
+    awaited: Option<&str>,
+    leaving: impl Fn(&str) -> bool,
+    now: UnixTime,
+) -> Option<Order> {
+    let is_left = |authority: &Authority| authority.upstream.as_deref().is_some_and(&leaving);
     let active = held
         .iter()
         .find(|authority| authority.stage == Stage::Active && authority.counts_at(now));
+    let prepared = prepared(held);
+    if let Some(prepared) = prepared
+        && (!prepared.may_begin(longest_leaf, now) || (active.is_some() && is_left(prepared)))
+    {
+        return Some(Order::Discard(prepared.id.clone()));
+    }
     match (active, prepared) {
         (None, None) => return Some(Order::Prepare),
-        (Some(active), None) if now >= active.prepare_at() => return Some(Order::Prepare),
+        (Some(active), None) if now >= active.prepare_at() || is_left(active) => return Some(Order::Prepare),
+        // The nodes that are connected at this moment are not all: after a restart none is.
+        (Some(active), Some(prepared)) if is_left(active) && now >= prepared.known_at() => {
+            return Some(Order::Activate(prepared.id.clone()));
+        }
         // Also when nothing signs now: what a node cannot verify is worse than what it gets a moment later.
         (active, Some(prepared))
             if (awaited == Some(prepared.id.as_str())
@@ -202,6 +220,11 @@ impl Authority {
     /// I8: what is activated must outlive the longest leaf and the time until everybody knows it.
     fn may_begin(&self, longest_leaf: Duration, now: UnixTime) -> bool {
         let needed = longest_leaf.saturating_add(PROPAGATION);
+        // Below another authority it lives as long as that lets it, and another one would not live longer: what it signs is cut to its end, and the next one is made sooner.
+        let needed = match self.upstream {
+            None => needed,
+            Some(_) => needed.min(self.life() / 2),
+        };
         self.counts_at(now) && self.not_after >= now.saturating_add(needed)
     }
 

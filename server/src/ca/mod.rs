@@ -12,6 +12,7 @@
 pub mod life;
 
 mod authorities;
+mod foreign_keys;
 mod keeper;
 mod meter;
 mod own_bundle;
@@ -19,12 +20,15 @@ mod policy;
 mod record;
 mod server_svid;
 mod sign;
+mod upstream;
 
 pub use authorities::{Authorities, CommandError, Commands};
+pub(crate) use foreign_keys::{ForeignKeyError, ForeignKeys};
 pub use keeper::{Awaited, Keeper, KeeperError, Terms};
 pub use meter::CaMeter;
 pub(crate) use own_bundle::change_own_bundle;
 pub use policy::{Holder, Lifetimes, OverCap, OverCapError, WildcardError, Wildcards};
 pub use record::{AuthorityRecord, Kind, RecordError};
 pub use server_svid::{ServerSvid, ServerSvidError};
-pub use sign::{Ca, JwtRequest, SignError, X509Request};
+pub use sign::{Ca, JwtRequest, SignError, SignedAuthority, X509Request};
+pub use upstream::{Follower, Upstream, UpstreamMeter};

@@ -57,6 +57,8 @@ where
 pub(super) fn publish(bundle: &mut Bundle, record: &AuthorityRecord) -> Result<(), KeeperError> {
     let id = &record.life.id;
     match record.kind {
+        // Of an authority below another only the root is published.
+        Kind::X509 if record.life.upstream.is_some() => {}
         Kind::X509 => {
             let certificate = |source| KeeperError::Certificate {
                 id: id.clone(),

@@ -39,6 +39,8 @@ pub struct AuthorityRecord {
     pub key: KeyName,
     /// The certificate (X.509) or the public key (JWT), DER.
     pub public: Vec<u8>,
+    /// What is sent between a certificate that it signs and the root, beginning with its own; empty where it is a root itself.
+    pub chain: Vec<Vec<u8>>,
 }
 
 /// A record that is none.
@@ -65,6 +67,8 @@ struct Wire {
     stage: u32,
     #[prost(string, optional, tag = "7")]
     upstream: Option<String>,
+    #[prost(bytes = "vec", repeated, tag = "8")]
+    chain: Vec<Vec<u8>>,
 }
 
 impl AuthorityRecord {
@@ -86,6 +90,7 @@ impl AuthorityRecord {
                 Stage::Tainted => 5,
             },
             upstream: self.life.upstream.clone(),
+            chain: self.chain.clone(),
         };
         let mut bytes = vec![VERSION];
         bytes.extend(wire.encode_to_vec());
@@ -125,6 +130,7 @@ impl AuthorityRecord {
             },
             key: wire.key.parse().map_err(|_| wrong("the key's name is none"))?,
             public: wire.public,
+            chain: wire.chain,
         })
     }
 }
@@ -147,6 +153,7 @@ mod tests {
                 },
                 key: "jwt-1".parse().unwrap(),
                 public: vec![1, 2, 3],
+                chain: vec![vec![4], vec![5, 6]],
             };
             let bytes = record.to_bytes();
             assert_eq!(AuthorityRecord::from_bytes(b"kid", &bytes).unwrap(), record);

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use muster_identity::{DnsName, Lifetime, SpiffeId, TrustDomain, UnixTime};
 use muster_pki::jwt::{Audience, IssueJwtError, JwtSvid, JwtSvidProfile, KeyId, TokenId, issue_jwt_svid};
-use muster_pki::x509::{IssueError, IssuingAuthority, Subject, X509Svid, X509SvidProfile, issue_x509_svid};
+use muster_pki::x509::{
+    CertificateDer, IntermediateProfile, IntermediateSubject, IssueError, IssuingAuthority, Subject,
+    X509Authority, X509Svid, X509SvidProfile, issue_intermediate, issue_x509_svid,
+};
 use muster_pki::{PublicKey, Signer};
 use muster_runtime::{Clock, SigningPool, SigningPoolError};
 
@@ -64,6 +67,15 @@ pub struct JwtRequest {
     pub token_id: TokenId,
 }
 
+/// An authority that was signed for a downstream server.
+#[derive(Clone, Debug)]
+pub struct SignedAuthority {
+    /// Its certificate, and those between it and the root.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its certificate, taken apart.
+    pub authority: X509Authority,
+}
+
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
@@ -79,6 +91,9 @@ pub enum SignError {
     /// The certificate could not be made.
     #[error("signing an X.509-SVID")]
     X509(#[source] IssueError),
+    /// The authority could not be made.
+    #[error("signing an authority of a downstream server")]
+    Downstream(#[source] IssueError),
     /// The token could not be made.
     #[error("signing a JWT-SVID")]
     Jwt(#[source] IssueJwtError),
@@ -141,6 +156,27 @@ impl Ca {
         Ok(move || issue_x509_svid(&authority, &profile).map_err(SignError::X509))
     }
 
+    /// Signs an authority of a downstream server, below the active one. It blocks: call it on the signing pool.
+    pub fn sign_downstream(
+        &self,
+        public_key: PublicKey,
+        lifetime: Lifetime,
+    ) -> Result<SignedAuthority, SignError> {
+        let issuer = self.inner.x509.load_full().ok_or_else(|| self.no_authority())?;
+        let profile = IntermediateProfile {
+            trust_domain: self.inner.trust_domain.clone(),
+            public_key,
+            subject: IntermediateSubject::BelowIssuer,
+            now: self.inner.clock.now(),
+            lifetime,
+        };
+        let chain = issue_intermediate(&issuer, &profile).map_err(SignError::Downstream)?;
+        let authority = chain.first().ok_or(IssueError::NotAsAsked);
+        let authority = authority.and_then(|first| Ok(X509Authority::from_der(first)?));
+        let authority = authority.map_err(SignError::Downstream)?;
+        Ok(SignedAuthority { chain, authority })
+    }
+
     /// Signs a JWT-SVID.
     pub async fn sign_jwt_svid(&self, request: JwtRequest) -> Result<JwtSvid, SignError> {
         let lifetime = self.inner.lifetimes.jwt(request.lifetime)?;
@@ -182,6 +218,25 @@ impl Ca {
                 .load()
                 .as_ref()
                 .is_some_and(|held| held.key_id.as_str() == id),
+        }
+    }
+
+    /// Whether what is installed for this kind counts now.
+    pub(super) fn signs_now(&self, kind: Kind) -> bool {
+        let now = self.inner.clock.now();
+        match kind {
+            Kind::X509 => self
+                .inner
+                .x509
+                .load()
+                .as_ref()
+                .is_some_and(|held| held.ends() > now),
+            Kind::Jwt => self
+                .inner
+                .jwt
+                .load()
+                .as_ref()
+                .is_some_and(|held| held.not_after > now),
         }
     }
 

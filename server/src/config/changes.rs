@@ -15,6 +15,7 @@ impl Config {
             admin_ids,
             ca,
             node_attestors,
+            upstream,
             // Taken over.
             limits: _,
             connections,
@@ -37,6 +38,7 @@ impl Config {
             ("admin_ids", *admin_ids != new.admin_ids),
             ("ca", *ca != new.ca),
             ("node_attestors", *node_attestors != new.node_attestors),
+            ("upstream_authority", *upstream != new.upstream),
             ("limits.connections", *connections != new.connections),
             ("nodes", *pruning != new.pruning),
             ("signing.threads", *signing_threads != new.signing_threads),

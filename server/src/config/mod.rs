@@ -3,9 +3,10 @@
 //! `config/example.toml` is what `muster-server config example` prints. It holds every key with its default, and a test reads it.
 
 mod changes;
-mod publishers;
 mod node_attestors;
+mod publishers;
 mod read;
+mod upstream;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use muster_pki::KeyAlgorithm;
 use muster_runtime::config::{self, ConfigError};
 use muster_runtime::logging::{Format, Level};
 use muster_transport::TlsLimits;
+use muster_upstream_authorities::UpstreamConfig;
 
 use crate::api::limits::LimitSettings;
 use crate::ca::{Lifetimes, OverCap, Wildcards};
@@ -47,6 +49,8 @@ pub struct Config {
     pub ca: CaConfig,
     /// How nodes may prove themselves beside join tokens.
     pub node_attestors: NodeAttestorsConfig,
+    /// Who signs our authorities; without it they sign themselves.
+    pub upstream: Option<UpstreamConfig>,
     /// Rate limits.
     pub limits: LimitSettings,
     /// How many connections the TCP door holds.
@@ -112,6 +116,7 @@ impl Config {
             admin_ids: BTreeSet::new(),
             ca: CaConfig::default(),
             node_attestors: NodeAttestorsConfig::default(),
+            upstream: None,
             limits: LimitSettings {
                 attestation: true,
                 signing: true,
@@ -168,7 +173,7 @@ mod tests {
 
     #[test]
     fn every_key_is_in_the_example() {
-        let text = "trust_domain = 'a.org'\nx = 1\n[ca]\nx = 1\n[nodes]\nx = 1\n[node_attestors]\nx = 1\n[node_attestors.x509pop]\nx = 1\n[[node_attestors.k8s_psat.clusters]]\nx = 1\n[limits]\nx = 1\n[signing]\nx = 1\n[http]\nx = 1\n[log]\nx = 1";
+        let text = "trust_domain = 'a.org'\nx = 1\n[ca]\nx = 1\n[nodes]\nx = 1\n[node_attestors]\nx = 1\n[node_attestors.x509pop]\nx = 1\n[[node_attestors.k8s_psat.clusters]]\nx = 1\n[limits]\nx = 1\n[signing]\nx = 1\n[http]\nx = 1\n[log]\nx = 1\n[upstream_authority.disk]\nx = 1\n[upstream_authority.spire]\nx = 1\n[upstream_authority.vault]\nx = 1\n[upstream_authority.vault.token]\nx = 1\n[upstream_authority.vault.approle]\nx = 1\n[upstream_authority.vault.cert]\nx = 1\n[upstream_authority.vault.kubernetes]\nx = 1";
         let error = Config::parse("t", text).unwrap_err().to_string();
         let known = error
             .lines()

@@ -11,7 +11,7 @@ use muster_runtime::logging::{Format, Level};
 use muster_transport::TlsLimits;
 
 use super::publishers::publishers;
-use super::{CaConfig, Config, node_attestors};
+use super::{CaConfig, Config, node_attestors, upstream};
 use crate::api::limits::LimitSettings;
 use crate::ca::{Lifetimes, OverCap, Wildcards, life};
 use crate::nodes::Pruning;
@@ -56,6 +56,7 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
     let ca = ca(&mut table.table("ca"));
     let node_attestors = node_attestors::read(&mut table.table("node_attestors"));
     let pruning = pruning(&mut table.table("nodes"));
+    let upstream = upstream::read(table);
     let mut limits = table.table("limits");
     let connections = connections(&mut limits);
     let limits = LimitSettings {
@@ -89,6 +90,7 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
         admin_ids,
         ca: ca?,
         node_attestors,
+        upstream,
         limits,
         connections,
         pruning,

@@ -17,8 +17,8 @@
 
 mod authority;
 mod certificate;
-mod chain;
 mod certify;
+mod chain;
 mod csr;
 mod extensions;
 mod intermediate;

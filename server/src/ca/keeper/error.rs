@@ -2,8 +2,8 @@ use muster_audit::AuditError;
 use muster_pki::PublicKeyError;
 use muster_pki::bundle::KeyIdTaken;
 use muster_pki::jwt::ParseKeyIdError;
-use muster_pki::x509::{AuthorityError, IssueError};
-use muster_plugin_api::KeyManagerError;
+use muster_pki::x509::{AuthorityError, AuthorityId, IssueError, UpheldError};
+use muster_plugin_api::{KeyManagerError, UpstreamError};
 use muster_runtime::SigningPoolError;
 
 use crate::bundles::BundleRecordError;
@@ -41,6 +41,15 @@ pub enum KeeperError {
     /// A certificate for an authority could not be made.
     #[error("making an authority")]
     Issue(#[from] IssueError),
+    /// The upstream authority did not do it.
+    #[error("asking the upstream authority")]
+    Upstream(#[source] UpstreamError),
+    /// What the upstream authority signed can't be used.
+    #[error("what the upstream authority signed can't be used")]
+    Upheld(#[from] UpheldError),
+    /// The upstream authority signs under a root that is to be left.
+    #[error("the upstream authority still signs under the root {0}, which is tainted or revoked")]
+    TaintedRoot(AuthorityId),
     /// The signing pool did not do it.
     #[error(transparent)]
     Pool(#[from] SigningPoolError),
@@ -59,4 +68,11 @@ pub enum KeeperError {
     /// Two keys of one name.
     #[error(transparent)]
     KeyIdTaken(#[from] KeyIdTaken),
+}
+
+impl KeeperError {
+    /// Whether it is the upstream authority's fault: it passes by itself, or by somebody who acts there.
+    pub(super) fn is_upstreams(&self) -> bool {
+        matches!(self, Self::Upstream(_) | Self::Upheld(_) | Self::TaintedRoot(_))
+    }
 }

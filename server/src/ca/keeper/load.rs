@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use muster_audit::Actor;
 use muster_pki::Signer;
-use muster_pki::x509::{IssuingAuthority, X509Authority};
+use muster_pki::x509::{CertificateDer, IssuingAuthority, X509Authority};
 
 use super::{Keeper, KeeperError};
 use crate::ca::life::{Order, Stage};
@@ -68,11 +68,10 @@ fn loaded(record: &AuthorityRecord, signer: Arc<dyn Signer>) -> Result<Loaded, K
                 source,
             };
             let authority = X509Authority::from_der(&record.public).map_err(certificate)?;
-            Ok(Loaded::X509(IssuingAuthority::new(
-                authority,
-                Vec::new(),
-                signer,
-            )?))
+            let chain = record.chain.iter().map(|der| CertificateDer::from(der.clone()));
+            let issuing = IssuingAuthority::new(authority, chain.collect(), signer)?;
+            // A root above may end before the chain does; its end was taken into the record.
+            Ok(Loaded::X509(issuing.ending_by(record.life.not_after)))
         }
         Kind::Jwt => Ok(Loaded::Jwt(JwtSigner {
             key_id: id.parse()?,

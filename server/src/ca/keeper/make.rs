@@ -4,12 +4,19 @@ use std::sync::Arc;
 
 use muster_identity::UnixTime;
 use muster_pki::Signer;
-use muster_pki::x509::{IssuingAuthority, RootProfile, Serial, issue_root};
-use muster_plugin_api::KeyName;
+use muster_pki::bundle::{AuthorityStanding, Bundle};
+use muster_pki::jwt::JwtAuthority;
+use muster_pki::x509::{
+    IssueError, IssuingAuthority, NameAttribute, RootProfile, Serial, UpheldAuthority, X509Authority,
+    create_authority_csr, issue_root,
+};
+use muster_plugin_api::{AuthorityRequest, KeyName, SignedAuthority};
 
 use super::{Keeper, KeeperError, Terms};
+use crate::ca::foreign_keys::ForeignKeys;
 use crate::ca::life::{Authority, Stage};
 use crate::ca::record::{AuthorityRecord, Kind};
+use crate::ca::upstream::Upstream;
 
 pub(super) const X509_KEYS: &str = "x509-ca-";
 pub(super) const JWT_KEYS: &str = "jwt-signer-";
@@ -22,11 +29,37 @@ struct Made {
     not_after: UnixTime,
     /// The root above it, if it does not stand in the bundle itself.
     upstream: Option<String>,
+    chain: Vec<Vec<u8>>,
+    above: Above,
+}
+
+/// What the upstream authority told with it, for the bundle.
+#[derive(Default)]
+pub(super) struct Above {
+    root: Option<X509Authority>,
+    keys: Vec<JwtAuthority>,
+    foreign: Option<ForeignKeys>,
+}
+
+impl Above {
+    /// Puts it into the bundle. What is there keeps its taint.
+    pub(super) fn put(&self, bundle: &mut Bundle) {
+        if let Some(root) = &self.root
+            && bundle.x509_standing(root.id()) == AuthorityStanding::Absent
+        {
+            bundle.put_x509_authority(root.clone());
+        }
+        let Some(foreign) = &self.foreign else { return };
+        for key in &self.keys {
+            // One whose name is taken here, or for which there is no room, is left to those who follow the upstream authority.
+            foreign.put(bundle, key).ok();
+        }
+    }
 }
 
 impl Keeper {
-    /// Makes a key and what it signs with.
-    pub(super) async fn make(&self, kind: Kind) -> Result<AuthorityRecord, KeeperError> {
+    /// Makes a key and what it signs with, and says what the upstream authority told with it.
+    pub(super) async fn make(&self, kind: Kind) -> Result<(AuthorityRecord, Above), KeeperError> {
         // What an earlier attempt left: while the disk is full, there is one each time.
         self.forget_stray_keys().await?;
         let random = Serial::random().map_err(|_| KeeperError::Name)?.to_hex();
@@ -40,9 +73,10 @@ impl Keeper {
         let signer = self.keys.generate(&key, algorithm).await?;
         // Its life, and the time that nodes have to hear of it, begin now: a large key takes seconds to make.
         let now = self.clock.now();
-        let made = match kind {
-            Kind::X509 => self.made_x509(signer, now).await?,
-            Kind::Jwt => self.made_jwt(&*signer, random, now),
+        let made = match (kind, &self.upstream) {
+            (Kind::X509, None) => self.made_x509(signer, now).await?,
+            (Kind::X509, Some(upstream)) => self.made_below(upstream, signer, now).await?,
+            (Kind::Jwt, _) => self.made_jwt(&*signer, random, now).await?,
         };
         let life = Authority {
             id: made.id,
@@ -51,15 +85,17 @@ impl Keeper {
             stage: Stage::Prepared,
             upstream: made.upstream,
         };
-        Ok(AuthorityRecord {
+        let record = AuthorityRecord {
             kind,
             life,
             key,
             public: made.public,
-        })
+            chain: made.chain,
+        };
+        Ok((record, made.above))
     }
 
-    /// A certificate for the key: today one that it signs itself.
+    /// A certificate for the key that it signs itself.
     async fn made_x509(&self, signer: Arc<dyn Signer>, now: UnixTime) -> Result<Made, KeeperError> {
         let root = self.make_root(signer, now).await?;
         let authority = root.authority();
@@ -68,17 +104,87 @@ impl Keeper {
             public: authority.der().to_vec(),
             not_after: now.saturating_add(self.terms.lifetime.duration()),
             upstream: None,
+            chain: Vec::new(),
+            above: Above::default(),
         })
     }
 
-    /// The key id is random and no hash of the key: verifiers may take nothing from it.
-    fn made_jwt(&self, signer: &dyn Signer, random: String, now: UnixTime) -> Made {
-        Made {
+    /// A certificate for the key that the upstream authority signs, tried before it is used.
+    async fn made_below(
+        &self,
+        upstream: &Upstream,
+        signer: Arc<dyn Signer>,
+        now: UnixTime,
+    ) -> Result<Made, KeeperError> {
+        let Terms {
+            trust_domain,
+            subject,
+            lifetime,
+            ..
+        } = self.terms.clone();
+        let serial = Serial::random().map_err(|_| KeeperError::Name)?.to_string();
+        let subject = subject
+            .with(NameAttribute::SerialNumber, &serial)
+            .map_err(IssueError::Subject)?;
+        let (key, domain) = (Arc::clone(&signer), trust_domain.clone());
+        let csr = move || create_authority_csr(&*key, &domain, &subject);
+        let request = AuthorityRequest {
+            trust_domain: trust_domain.clone(),
+            csr: self.ca.pool().run(csr).await??,
+            lifetime,
+            now,
+        };
+        let SignedAuthority { chain, roots } =
+            upstream.sign(&request).await.map_err(KeeperError::Upstream)?;
+        // It took a while.
+        let now = self.clock.now();
+        let tried = move || UpheldAuthority::accept(signer, &trust_domain, &chain, &roots, now);
+        let upheld = self.ca.pool().run(tried).await??;
+        let (issuing, root) = (upheld.issuing(), upheld.root());
+        let is_left = root.tainted() || self.is_leaving(root.id().as_str());
+        if is_left && self.ca.signs_now(Kind::X509) {
+            // Nothing would be gained: it would have to be left at once.
+            return Err(KeeperError::TaintedRoot(root.id().clone()));
+        }
+        let chain = issuing.chain().iter().map(|certificate| certificate.to_vec());
+        Ok(Made {
+            id: issuing.authority().id().to_string(),
+            public: issuing.authority().der().to_vec(),
+            not_after: issuing.ends(),
+            upstream: Some(root.id().to_string()),
+            chain: chain.collect(),
+            above: Above {
+                root: Some(root.clone()),
+                ..Above::default()
+            },
+        })
+    }
+
+    /// The key id is random and no hash of the key: verifiers may take nothing from it. It is made known above before it is here: no token shall be
+    /// signed that only a part of the trust domain can verify.
+    async fn made_jwt(
+        &self,
+        signer: &dyn Signer,
+        random: String,
+        now: UnixTime,
+    ) -> Result<Made, KeeperError> {
+        let not_after = now.saturating_add(self.terms.lifetime.duration());
+        let mut above = Above::default();
+        if let Some(upstream) = &self.upstream {
+            let key = JwtAuthority::new(random.parse()?, signer.public_key().clone());
+            let known = upstream.publish(&key.with_expiry(Some(not_after))).await;
+            above.keys = known.map_err(KeeperError::Upstream)?.unwrap_or_default();
+            above.keys.retain(|key| key.key_id().as_str() != random);
+            above.foreign = Some(ForeignKeys::new(&self.registry.view(), now)?);
+        }
+        Ok(Made {
             id: random,
             public: signer.public_key().spki_der().to_vec(),
-            not_after: now.saturating_add(self.terms.lifetime.duration()),
+            not_after,
             upstream: None,
-        }
+            chain: Vec::new(),
+            above,
+        })
     }
 
     async fn make_root(

@@ -7,7 +7,7 @@ use muster_audit::{Action, Actor, Event, Object, Outcome};
 use muster_pki::bundle::Bundle;
 use tracing::{info, warn};
 
-use super::make::{JWT_KEYS, X509_KEYS};
+use super::make::{Above, JWT_KEYS, X509_KEYS};
 use super::{Keeper, KeeperError};
 use crate::ca::life::{Authority, Order, Stage};
 use crate::ca::own_bundle::{change_own_bundle, publish, taint, unpublish};
@@ -37,8 +37,12 @@ impl Keeper {
         let records = self.records(kind)?;
         let held = |id: &String| records.iter().find(|record| record.life.id == *id);
         let (mut made, mut loaded, mut why) = (None, None, None);
+        let mut above = Above::default();
         match &order {
-            Order::Prepare => made = Some(self.make(kind).await?),
+            Order::Prepare => {
+                let (record, known) = self.make(kind).await?;
+                (made, above) = (Some(record), known);
+            }
             Order::Activate(id) => {
                 let Some(next) = held(id) else { return Ok(None) };
                 // Before anything is written: one whose key is gone never was active.
@@ -101,7 +105,9 @@ impl Keeper {
                     Order::Taint(id) => taint(bundle, kind, id)?,
                     _ => {}
                 }
-                made.iter().try_for_each(|made| publish(bundle, made))
+                made.iter().try_for_each(|made| publish(bundle, made))?;
+                above.put(bundle);
+                Ok(())
             }),
         )
         .await?;
@@ -152,7 +158,7 @@ impl Keeper {
     }
 
     /// Commits `changes` together with a change of the bundle, whose sequence grows by one if anything in it changes.
-    async fn commit_with_bundle(
+    pub(super) async fn commit_with_bundle(
         &self,
         changes: Vec<Change>,
         change: impl Fn(&mut Bundle) -> Result<(), KeeperError>,

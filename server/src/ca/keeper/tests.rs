@@ -16,7 +16,7 @@ const HOUR: u64 = 3600;
 
 /// A server's heart: registry, keys, clock. A keeper can be made anew from it, as after a restart.
 pub(super) struct Heart {
-    registry: Registry,
+    pub(super) registry: Registry,
     pub(super) keys: Arc<FakeKeyManager>,
     pub(super) clock: ManualClock,
     pub(super) audit: Audit,
@@ -85,6 +85,7 @@ impl Heart {
             clock,
             meter: CaMeter::default(),
             awaited: Awaited::default(),
+            upstream: None,
         }
     }
 }

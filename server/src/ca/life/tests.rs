@@ -354,3 +354,53 @@ proptest! {
         }
     }
 }
+
+/// Below an upstream's `root`, from second 0 to `life`.
+fn below(root: &str, stage: Stage, life: i64) -> Authority {
+    Authority {
+        id: format!("{root}-{stage:?}"),
+        issued_at: UnixTime::from_secs(0),
+        not_after: UnixTime::from_secs(life),
+        stage,
+        upstream: Some(root.to_owned()),
+    }
+}
+
+#[test]
+fn below_an_upstream_a_life_that_is_shorter_than_a_leaf_is_lived_all_the_same() {
+    let leaf = Duration::from_secs(4 * HOUR);
+    let prepared = [below("a", Stage::Prepared, 20)];
+    let at = |second| {
+        due(
+            &prepared,
+            leaf,
+            Spread::Everywhere,
+            None,
+            UnixTime::from_secs(second),
+        )
+    };
+    // Another one would not live longer: it would be made and thrown away for ever.
+    assert_eq!(at(0), Some(Order::Activate("a-Prepared".into())));
+    assert_eq!(at(11), Some(Order::Discard("a-Prepared".into())));
+}
+
+#[test]
+fn a_root_that_is_to_be_left_is_left_when_everybody_had_the_time_to_hear_of_the_other() {
+    let leaf = Duration::from_secs(60);
+    let due = |held: &[Authority], second| {
+        let leaving = |root: &str| root == "old";
+        let now = UnixTime::from_secs(second);
+        due_below(held, leaf, Spread::Everywhere, None, leaving, now)
+    };
+    let active = below("old", Stage::Active, 10_000);
+    assert_eq!(due(&[active.clone()], 1), Some(Order::Prepare));
+    let next = below("new", Stage::Prepared, 10_000);
+    assert_eq!(due(&[active.clone(), next.clone()], 10), None);
+    let activate = Some(Order::Activate("new-Prepared".into()));
+    assert_eq!(due(&[active.clone(), next], 11), activate);
+    let no_better = below("old", Stage::Prepared, 10_000);
+    let discard = Some(Order::Discard("old-Prepared".into()));
+    assert_eq!(due(&[active, no_better.clone()], 1), discard);
+    // Where nothing signs, one under such a root is better than none.
+    assert_eq!(due(&[no_better], 1), Some(Order::Activate("old-Prepared".into())));
+}

@@ -1,0 +1,216 @@
+//! What is known above, taken into our bundle. No IO, no clock.
+//!
+//! New roots are added. A root that is tainted above is tainted here, and one that is gone there is gone here, but neither before we have left it: the first thing that
+//! nodes do when they hear of a taint is to have everything signed anew, and that must not come from the same root again. So such a root is named to be
+//! left, and what is due to it is done once nothing of ours that signs, or will sign, stands under it.
+
+use std::collections::BTreeSet;
+
+use muster_identity::UnixTime;
+use muster_pki::bundle::Bundle;
+use muster_pki::jwt::JwtAuthority;
+use muster_pki::x509::X509Authority;
+use muster_plugin_api::{Extent, UpstreamBundle};
+
+use crate::ca::foreign_keys::ForeignKeys;
+use crate::ca::life::{Authority, Stage};
+
+/// What changed, and what has to wait.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct TakenOver {
+    /// Roots and keys that are new.
+    pub(super) added: Vec<String>,
+    /// Those that are tainted now.
+    pub(super) tainted: Vec<String>,
+    /// Those that are gone now.
+    pub(super) revoked: Vec<String>,
+    /// Roots that we have to leave before.
+    pub(super) leaving: BTreeSet<String>,
+    /// Keys that could not be taken, because their names are others' or there are too many.
+    pub(super) refused: Vec<String>,
+}
+
+/// What is known above, and what of it we have heard of before: of what we never heard there nobody can say that it is gone, and what we heard of and
+/// don't have was taken out here.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Above {
+    known: UpstreamBundle,
+    heard_of: BTreeSet<String>,
+    /// Of these, those that are still to be added here.
+    fresh: BTreeSet<String>,
+}
+
+impl Above {
+    /// What is known there now.
+    pub(super) fn known(&self) -> &UpstreamBundle {
+        &self.known
+    }
+
+    /// Takes in what was told. What is gone there and here is forgotten.
+    pub(super) fn told(&mut self, known: UpstreamBundle, bundle: &Bundle) {
+        let (there, here) = (
+            ids(&known.x509_authorities, &known.jwt_authorities),
+            ids(bundle.x509_authorities(), bundle.jwt_authorities()),
+        );
+        self.fresh.extend(there.difference(&self.heard_of).cloned());
+        self.fresh.retain(|id| there.contains(id));
+        self.heard_of.retain(|id| here.contains(id) || there.contains(id));
+        self.heard_of.extend(there);
+        self.known = known;
+    }
+
+    /// What was taken over is: it is not added again when somebody takes it out here.
+    pub(super) fn settled(&mut self) {
+        self.fresh.clear();
+    }
+
+    /// Token-signing keys of ours that nobody above has heard of: they were made while it was away, or before there was an upstream.
+    pub(super) fn unknown_keys(
+        &self,
+        bundle: &Bundle,
+        keys: &ForeignKeys,
+        now: UnixTime,
+    ) -> Vec<JwtAuthority> {
+        if self.known.extent != Extent::All {
+            return Vec::new();
+        }
+        let ours = bundle.jwt_authorities().iter().filter(|key| {
+            keys.is_own(key)
+                && !key.tainted()
+                && key.expires_at().is_none_or(|end| end > now)
+                && !self.heard_of.contains(key.key_id().as_str())
+        });
+        ours.cloned().collect()
+    }
+
+    /// Takes over into `bundle` what can be, if `held` are our X.509 authorities.
+    pub(super) fn take_over(
+        &self,
+        bundle: &mut Bundle,
+        held: &[Authority],
+        keys: &ForeignKeys,
+        now: UnixTime,
+    ) -> TakenOver {
+        let mut taken = TakenOver::default();
+        self.take_roots(bundle, held, now, &mut taken);
+        self.take_keys(bundle, keys, &mut taken);
+        taken
+    }
+
+    fn take_roots(&self, bundle: &mut Bundle, held: &[Authority], now: UnixTime, taken: &mut TakenOver) {
+        let in_use = |id: &str| {
+            let mut signing = held
+                .iter()
+                .filter(|own| matches!(own.stage, Stage::Active | Stage::Prepared));
+            signing.any(|own| own.upstream.as_deref() == Some(id))
+        };
+        for root in &self.known.x509_authorities {
+            let id = root.id().to_string();
+            let here = bundle
+                .x509_authorities()
+                .iter()
+                .find(|here| here.der() == root.der());
+            let tainted_here = here.is_some_and(X509Authority::tainted);
+            if here.is_none() {
+                if root.validity().not_after < now || !self.fresh.contains(&id) {
+                    continue;
+                }
+                bundle.put_x509_authority(root.clone().with_taint(false));
+                taken.added.push(id.clone());
+            }
+            if !(root.tainted() || tainted_here) {
+                continue;
+            }
+            if in_use(&id) {
+                taken.leaving.insert(id);
+            } else if !tainted_here {
+                bundle.put_x509_authority(root.clone().with_taint(true));
+                taken.tainted.push(id);
+            }
+        }
+        if self.known.extent != Extent::All {
+            return;
+        }
+        let known = |root: &X509Authority| {
+            self.known
+                .x509_authorities
+                .iter()
+                .any(|above| above.der() == root.der())
+        };
+        let from_above = |id: &str| {
+            self.heard_of.contains(id) || held.iter().any(|own| own.upstream.as_deref() == Some(id))
+        };
+        bundle.retain_x509_authorities(|root| {
+            let id = root.id().as_str();
+            if known(root) || !from_above(id) {
+                return true;
+            }
+            if in_use(id) {
+                taken.leaving.insert(id.to_owned());
+                return true;
+            }
+            taken.revoked.push(id.to_owned());
+            false
+        });
+    }
+
+    fn take_keys(&self, bundle: &mut Bundle, keys: &ForeignKeys, taken: &mut TakenOver) {
+        for key in &self.known.jwt_authorities {
+            let id = key.key_id().to_string();
+            let before = bundle.jwt_authorities().len();
+            let is_here = bundle
+                .jwt_authorities()
+                .iter()
+                .any(|here| here.key_id() == key.key_id());
+            if !is_here && !self.fresh.contains(&id) {
+                continue;
+            }
+            if keys.put(bundle, key).is_err() {
+                taken.refused.push(id);
+                continue;
+            }
+            if bundle.jwt_authorities().len() > before {
+                taken.added.push(id.clone());
+            }
+            // Ours are tainted and revoked where they sign.
+            let here = bundle
+                .jwt_authorities()
+                .iter()
+                .find(|here| here.key_id() == key.key_id());
+            let Some(here) = here.filter(|here| key.tainted() && !here.tainted() && !keys.is_own(here))
+            else {
+                continue;
+            };
+            let tainted = here.clone().with_taint(true);
+            if bundle.put_jwt_authority(tainted).is_ok() {
+                taken.tainted.push(id);
+            }
+        }
+        if self.known.extent != Extent::All {
+            return;
+        }
+        bundle.retain_jwt_authorities(|key| {
+            let id = key.key_id();
+            let known = self
+                .known
+                .jwt_authorities
+                .iter()
+                .any(|above| above.key_id() == id);
+            if known || keys.is_own(key) || !self.heard_of.contains(id.as_str()) {
+                return true;
+            }
+            taken.revoked.push(id.to_string());
+            false
+        });
+    }
+}
+
+fn ids(roots: &[X509Authority], keys: &[JwtAuthority]) -> BTreeSet<String> {
+    let roots = roots.iter().map(|root| root.id().to_string());
+    roots
+        .chain(keys.iter().map(|key| key.key_id().to_string()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+use std::sync::Arc;
+
+use muster_identity::{Lifetime, TrustDomain};
+use muster_pki::x509::{RootProfile, ca_subject, issue_root};
+use muster_pki::{KeyAlgorithm, LocalKey, Signer};
+
+use super::*;
+
+const NOW: i64 = 1_800_000_000;
+
+fn now() -> UnixTime {
+    UnixTime::from_secs(NOW)
+}
+
+fn trust_domain() -> TrustDomain {
+    "example.org".parse().unwrap()
+}
+
+fn root() -> X509Authority {
+    let profile = RootProfile {
+        trust_domain: trust_domain(),
+        subject: ca_subject(),
+        now: now(),
+        lifetime: Lifetime::from_secs(3600).unwrap(),
+    };
+    let key = Arc::new(LocalKey::generate(KeyAlgorithm::EcP256).unwrap());
+    issue_root(key, &profile).unwrap().authority().clone()
+}
+
+fn key(id: &str) -> JwtAuthority {
+    let key = LocalKey::generate(KeyAlgorithm::EcP256).unwrap();
+    let end = UnixTime::from_secs(NOW + 3600);
+    JwtAuthority::new(id.parse().unwrap(), key.public_key().clone()).with_expiry(Some(end))
+}
+
+fn under(root: &X509Authority, stage: Stage) -> Authority {
+    Authority {
+        id: format!("below-{}-{stage:?}", root.id()),
+        issued_at: now(),
+        not_after: UnixTime::from_secs(NOW + 3600),
+        stage,
+        upstream: Some(root.id().to_string()),
+    }
+}
+
+fn all(roots: &[X509Authority], keys: &[JwtAuthority]) -> UpstreamBundle {
+    UpstreamBundle {
+        x509_authorities: roots.to_vec(),
+        jwt_authorities: keys.to_vec(),
+        extent: Extent::All,
+    }
+}
+
+/// Our bundle, our authorities, and what is known above.
+struct Here {
+    above: Above,
+    bundle: Bundle,
+    held: Vec<Authority>,
+}
+
+impl Here {
+    fn new(held: Vec<Authority>) -> Self {
+        let bundle = Bundle::new(trust_domain());
+        Self {
+            above: Above::default(),
+            bundle,
+            held,
+        }
+    }
+
+    fn told(&mut self, known: UpstreamBundle) -> TakenOver {
+        self.above.told(known, &self.bundle);
+        self.look()
+    }
+
+    fn look(&mut self) -> TakenOver {
+        let keys = ForeignKeys::of(["ours"], now());
+        let taken = self.above.take_over(&mut self.bundle, &self.held, &keys, now());
+        self.above.settled();
+        taken
+    }
+
+    fn roots(&self) -> Vec<(String, bool)> {
+        let roots = self.bundle.x509_authorities().iter();
+        roots
+            .map(|root| (root.id().to_string(), root.tainted()))
+            .collect()
+    }
+}
+
+fn id(root: &X509Authority) -> String {
+    root.id().to_string()
+}
+
+#[test]
+fn a_root_that_is_tainted_above_is_tainted_here_once_we_have_left_it() {
+    let (old, new) = (root(), root());
+    let mut here = Here::new(vec![under(&old, Stage::Active)]);
+    here.told(all(&[old.clone()], &[]));
+    let both = all(&[old.clone().with_taint(true), new.clone()], &[]);
+    let taken = here.told(both);
+    assert_eq!(taken.added, [id(&new)]);
+    assert_eq!(taken.leaving, BTreeSet::from([id(&old)]));
+    assert_eq!(here.roots(), [(id(&old), false), (id(&new), false)]);
+
+    here.held = vec![under(&old, Stage::Active), under(&new, Stage::Prepared)];
+    assert!(here.look().tainted.is_empty(), "it signs still");
+    here.held = vec![under(&old, Stage::Old), under(&new, Stage::Active)];
+    let taken = here.look();
+    assert_eq!((taken.tainted, taken.leaving), (vec![id(&old)], BTreeSet::new()));
+    assert_eq!(here.roots(), [(id(&old), true), (id(&new), false)]);
+    assert_eq!(here.look(), TakenOver::default(), "once");
+}
+
+#[test]
+fn a_root_that_is_gone_above_is_gone_here_once_we_have_left_it() {
+    let (old, new, appended) = (root(), root(), root());
+    let mut here = Here::new(vec![under(&old, Stage::Active)]);
+    here.bundle.put_x509_authority(appended.clone());
+    here.told(all(&[old.clone(), new.clone()], &[]));
+    let taken = here.told(all(&[new.clone()], &[]));
+    assert_eq!((taken.revoked.len(), taken.leaving.len()), (0, 1));
+    here.held = vec![under(&old, Stage::Old), under(&new, Stage::Active)];
+    assert_eq!(here.look().revoked, [id(&old)]);
+    let left = [(id(&appended), false), (id(&new), false)];
+    assert_eq!(here.roots(), left, "what never was known above stays");
+}
+
+#[test]
+fn a_root_that_signed_us_is_missed_also_after_a_restart() {
+    let (old, new) = (root(), root());
+    let mut here = Here::new(vec![under(&old, Stage::Old), under(&new, Stage::Active)]);
+    here.bundle.put_x509_authority(old.clone());
+    assert_eq!(here.told(all(&[new], &[])).revoked, [id(&old)]);
+}
+
+#[test]
+fn what_an_upstream_with_a_part_does_not_name_stays() {
+    let (old, new) = (root(), root());
+    let mut here = Here::new(vec![under(&old, Stage::Old)]);
+    let part = |roots: &[X509Authority]| UpstreamBundle {
+        extent: Extent::Some,
+        ..all(roots, &[])
+    };
+    here.told(part(&[old.clone()]));
+    here.told(part(&[new.clone()]));
+    assert_eq!(here.roots(), [(id(&old), false), (id(&new), false)]);
+}
+
+#[test]
+fn what_was_taken_out_here_or_has_ended_does_not_come_back() {
+    let (one, other) = (root(), root());
+    let mut here = Here::new(Vec::new());
+    let token = key("theirs");
+    here.told(all(&[one.clone()], &[token.clone()]));
+    here.bundle.retain_x509_authorities(|_| false);
+    here.bundle.retain_jwt_authorities(|_| false);
+    here.told(all(&[one.clone(), other.clone()], &[token.clone()]));
+    assert_eq!(here.roots(), [(id(&other), false)]);
+    assert!(here.bundle.jwt_authorities().is_empty());
+
+    let mut late = Here::new(Vec::new());
+    late.above.told(all(&[one], &[token]), &late.bundle);
+    let then = UnixTime::from_secs(NOW + 4000);
+    let keys = ForeignKeys::of(["ours"], then);
+    late.above.take_over(&mut late.bundle, &[], &keys, then);
+    assert!(late.bundle.is_empty());
+}
+
+#[test]
+fn token_keys_come_and_go_and_ours_are_only_our_own_business() {
+    let (ours, theirs) = (key("ours"), key("theirs"));
+    let mut here = Here::new(Vec::new());
+    here.bundle.put_jwt_authority(ours.clone()).unwrap();
+    let taken = here.told(all(&[], &[theirs.clone()]));
+    assert_eq!(taken.added, ["theirs"]);
+    let keys = ForeignKeys::of(["ours"], now());
+    assert_eq!(
+        here.above.unknown_keys(&here.bundle, &keys, now()),
+        [ours.clone()]
+    );
+
+    let tainted = [ours.clone().with_taint(true), theirs.clone().with_taint(true)];
+    assert_eq!(here.told(all(&[], &tainted)).tainted, ["theirs"]);
+    assert!(here.above.unknown_keys(&here.bundle, &keys, now()).is_empty());
+    assert_eq!(here.told(all(&[], &[])).revoked, ["theirs"]);
+    assert_eq!(here.bundle.jwt_authorities(), [ours]);
+    assert!(
+        here.above.unknown_keys(&here.bundle, &keys, now()).is_empty(),
+        "a key that was taken out above is not pushed there again"
+    );
+}
+
+#[test]
+fn another_key_under_a_name_that_is_taken_is_refused() {
+    let (ours, other) = (key("ours"), key("ours"));
+    let mut here = Here::new(Vec::new());
+    here.bundle.put_jwt_authority(ours.clone()).unwrap();
+    assert_eq!(here.told(all(&[], &[other])).refused, ["ours"]);
+    assert_eq!(here.bundle.jwt_authorities(), [ours]);
+}
