@@ -41,3 +41,4 @@ mod systemd;
 mod threats;
 mod tls;
 mod tokens;
+mod upstream;
