@@ -4,6 +4,7 @@
 
 mod admin_endpoints;
 mod commands;
+mod nested;
 mod node_attestation;
 mod polling;
 mod spire_agent;
