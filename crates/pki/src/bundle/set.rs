@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use muster_identity::TrustDomain;
+use muster_identity::{SpiffeId, TrustDomain};
 
-use super::Bundle;
+use super::{Bundle, Scope};
 use crate::{
     jwt::{JwtAuthority, JwtBundleSource},
     x509::{X509Authority, X509BundleSource},
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BundleSet {
     own: Arc<Bundle>,
-    federated: BTreeMap<TrustDomain, Arc<Bundle>>,
+    federated: BTreeMap<TrustDomain, (Arc<Bundle>, Scope)>,
 }
 
 /// The own trust domain's bundle comes from its own server and never by federation (Federation 7.3).
@@ -40,12 +40,12 @@ impl BundleSet {
 
     /// The federated bundles, by trust domain.
     pub fn federated(&self) -> impl ExactSizeIterator<Item = &Arc<Bundle>> {
-        self.federated.values()
+        self.federated.values().map(|(bundle, _)| bundle)
     }
 
     /// Own and federated, the own first.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Bundle>> {
-        std::iter::once(&self.own).chain(self.federated.values())
+        std::iter::once(&self.own).chain(self.federated())
     }
 
     /// The bundle of a trust domain.
@@ -53,8 +53,13 @@ impl BundleSet {
         if trust_domain == self.own.trust_domain() {
             Some(&self.own)
         } else {
-            self.federated.get(trust_domain)
+            self.federated.get(trust_domain).map(|(bundle, _)| bundle)
         }
+    }
+
+    /// What a federated trust domain is narrowed to.
+    pub fn scope(&self, trust_domain: &TrustDomain) -> Option<&Scope> {
+        self.federated.get(trust_domain).map(|(_, scope)| scope)
     }
 
     /// Replaces the own bundle by a newer one.
@@ -74,16 +79,25 @@ impl BundleSet {
     /// # Errors
     /// When it claims to be the own trust domain's.
     pub fn put_federated(&mut self, bundle: Arc<Bundle>) -> Result<(), OwnTrustDomain> {
+        self.put_scoped(bundle, Scope::all())
+    }
+
+    /// The same, narrowed to some paths.
+    ///
+    /// # Errors
+    /// When it claims to be the own trust domain's.
+    pub fn put_scoped(&mut self, bundle: Arc<Bundle>, scope: Scope) -> Result<(), OwnTrustDomain> {
         if bundle.trust_domain() == self.own.trust_domain() {
             return Err(OwnTrustDomain);
         }
-        self.federated.insert(bundle.trust_domain().clone(), bundle);
+        self.federated
+            .insert(bundle.trust_domain().clone(), (bundle, scope));
         Ok(())
     }
 
     /// Takes a federated bundle out.
     pub fn remove_federated(&mut self, trust_domain: &TrustDomain) -> Option<Arc<Bundle>> {
-        self.federated.remove(trust_domain)
+        self.federated.remove(trust_domain).map(|(bundle, _)| bundle)
     }
 
     /// The own bundle and those of `wanted` that there are: what a workload with these federations gets.
@@ -91,7 +105,7 @@ impl BundleSet {
         let federated = wanted
             .into_iter()
             .filter_map(|name| self.federated.get_key_value(name))
-            .map(|(name, bundle)| (name.clone(), Arc::clone(bundle)))
+            .map(|(name, held)| (name.clone(), held.clone()))
             .collect();
         Self {
             own: Arc::clone(&self.own),
@@ -105,6 +119,10 @@ impl X509BundleSource for BundleSet {
         self.get(trust_domain)
             .map(|bundle| Bundle::x509_authorities(bundle))
     }
+
+    fn admits(&self, id: &SpiffeId) -> bool {
+        covers(self, id)
+    }
 }
 
 impl JwtBundleSource for BundleSet {
@@ -112,4 +130,12 @@ impl JwtBundleSource for BundleSet {
         self.get(trust_domain)
             .map(|bundle| Bundle::jwt_authorities(bundle))
     }
+
+    fn admits(&self, id: &SpiffeId) -> bool {
+        covers(self, id)
+    }
+}
+
+fn covers(set: &BundleSet, id: &SpiffeId) -> bool {
+    set.scope(id.trust_domain()).is_none_or(|scope| scope.covers(id))
 }

@@ -19,11 +19,20 @@ const MAX_CANDIDATES: usize = 16;
 pub trait JwtBundleSource {
     /// The keys of `trust_domain`; nothing when there is no bundle for it.
     fn jwt_authorities(&self, trust_domain: &TrustDomain) -> Option<&[JwtAuthority]>;
+
+    /// Whether this name counts here, whoever signs for it. A source may narrow a foreign trust domain to some paths.
+    fn admits(&self, _id: &SpiffeId) -> bool {
+        true
+    }
 }
 
 impl<B: JwtBundleSource + ?Sized> JwtBundleSource for &B {
     fn jwt_authorities(&self, trust_domain: &TrustDomain) -> Option<&[JwtAuthority]> {
         (**self).jwt_authorities(trust_domain)
+    }
+
+    fn admits(&self, id: &SpiffeId) -> bool {
+        (**self).admits(id)
     }
 }
 
@@ -66,6 +75,9 @@ pub enum VerifyJwtError {
     /// The signature is wrong.
     #[error("the signature is not that of a key in the bundle of {0} (JWT-SVID 4)")]
     Signature(TrustDomain),
+    /// A genuine name that does not count here.
+    #[error("the trust domain {0} is narrowed here to paths that the token's subject does not lie under")]
+    OutOfScope(TrustDomain),
 }
 
 /// What a token was found to say. It is all that is to be used of it.
@@ -158,6 +170,7 @@ pub fn verify_jwt_svid(
         .into_iter()
         .find(|authority| jws.verify(authority.public_key()).is_ok());
     match signer {
+        Some(_) if !bundles.admits(&claims.id) => Err(VerifyJwtError::OutOfScope(trust_domain.clone())),
         Some(authority) => Ok(VerifiedJwtSvid {
             key_id: authority.key_id().clone(),
             claims,

@@ -18,17 +18,30 @@ pub const MAX_CHAIN_BYTES: usize = 64 * 1024;
 pub trait X509BundleSource {
     /// The authorities that are trusted for this trust domain, and for no other; none when there is no bundle for it.
     fn x509_authorities(&self, trust_domain: &TrustDomain) -> Option<&[X509Authority]>;
+
+    /// Whether this name counts here, whoever vouches for it. A source may narrow a foreign trust domain to some paths.
+    fn admits(&self, _id: &SpiffeId) -> bool {
+        true
+    }
 }
 
 impl<S: X509BundleSource + ?Sized> X509BundleSource for &S {
     fn x509_authorities(&self, trust_domain: &TrustDomain) -> Option<&[X509Authority]> {
         (**self).x509_authorities(trust_domain)
     }
+
+    fn admits(&self, id: &SpiffeId) -> bool {
+        (**self).admits(id)
+    }
 }
 
 impl<S: X509BundleSource + ?Sized> X509BundleSource for std::sync::Arc<S> {
     fn x509_authorities(&self, trust_domain: &TrustDomain) -> Option<&[X509Authority]> {
         (**self).x509_authorities(trust_domain)
+    }
+
+    fn admits(&self, id: &SpiffeId) -> bool {
+        (**self).admits(id)
     }
 }
 
@@ -76,8 +89,11 @@ pub fn verify_x509_svid(
     let authorities = bundles
         .x509_authorities(id.trust_domain())
         .ok_or_else(|| VerifyError::NoBundle(id.trust_domain().clone()))?;
-    let path = Path::find(&leaf, &intermediates, authorities, Profile::Svid, now)?;
+let path = Path::find(&leaf, &intermediates, authorities, Profile::Svid, now)?;
     second_opinion::confirm(&path, Purpose::Client, now).map_err(VerifyError::SecondOpinion)?;
+    if !bundles.admits(&id) {
+        return Err(VerifyError::OutOfScope(id));
+    }
     let authority = path.authority.clone();
     Ok(VerifiedX509Svid { id, authority, leaf })
 }
@@ -147,6 +163,9 @@ pub enum VerifyError {
     /// Our rules found a path that the second opinion refuses.
     #[error("the path was refused by the second opinion")]
     SecondOpinion(#[source] webpki::Error),
+    /// A genuine name that does not count here.
+    #[error("{0} lies under none of the paths that its trust domain is narrowed to here")]
+    OutOfScope(SpiffeId),
 }
 
 impl VerifyError {
@@ -161,6 +180,7 @@ impl VerifyError {
             Self::NoBundle(_) => "Workload API 4.6",
             Self::Path(error) => error.section(),
             Self::SecondOpinion(_) => "X509-SVID 5.1",
+            Self::OutOfScope(_) => "project policy",
         }
     }
 }
