@@ -86,6 +86,11 @@ const DOORS: &[Door] = &[
         feature: Some("GRANT"),
         files: &["muster/grant/v1/grant.proto"],
     },
+    Door {
+        name: "federation",
+        feature: Some("FEDERATION"),
+        files: &["muster/federation/v1/federation.proto"],
+    },
 ];
 
 /// Messages that carry a key, a token or a password: their `Debug` is written by hand, in `redact.rs`.

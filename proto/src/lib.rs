@@ -2,8 +2,8 @@
 //!
 //! `contracts/*.proto` are ours to read; their packages, names and numbers are the published ones of
 //! the SPIFFE Workload API ([`workload`]) and of SPIRE's server and agent ([`spire`]). What those
-//! lack is in services of our own ([`node`], [`delivery`], [`authority`], [`grant`]), never as extra fields in
-//! theirs.
+//! lack is in services of our own ([`node`], [`delivery`], [`authority`], [`grant`], [`federation`]), never as
+//! extra fields in theirs.
 //!
 //! The generated types say nothing about whether a value makes sense: a `SPIFFEID` on the wire is two
 //! strings. [`convert`] turns them into the types of `muster-identity` and `muster-pki`, which can't
@@ -13,7 +13,7 @@
 //! Messages that carry secrets have a redacting `Debug`, so that a logged request leaks nothing.
 //!
 //! A cargo feature for each door: `workload`, `spire-server`, `spire-agent`, `node`, `delivery`, `authority`,
-//! `grant`. Begin at [`convert`].
+//! `grant`, `federation`. Begin at [`convert`].
 
 pub mod convert;
 mod redact;
@@ -163,4 +163,14 @@ pub mod grant {
 
     /// The contract itself, for gRPC reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/grant.bin"));
+}
+
+/// How it stands with foreign trust domains (`muster.federation.v1`).
+#[cfg(feature = "federation")]
+#[allow(missing_docs, clippy::all, reason = "generated")]
+pub mod federation {
+    include!(concat!(env!("OUT_DIR"), "/federation/muster.federation.v1.rs"));
+
+    /// The contract itself, for gRPC reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/federation.bin"));
 }

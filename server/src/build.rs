@@ -33,6 +33,8 @@ use crate::ca::{
 };
 use crate::config::Config;
 use crate::doors::Doors;
+use crate::federation::endpoint::{Endpoint, State as EndpointState};
+use crate::federation::{Fetcher, Peers, Refresher, take_first_bundles, web_roots};
 use crate::node_attestors::NodeAttestors;
 use crate::nodes::{self, Nodes};
 use crate::publish::{publish, publishers};
@@ -63,6 +65,8 @@ pub struct Bound {
     doors: Option<Doors>,
     address: SocketAddr,
     admin_socket: PathBuf,
+    endpoint: Option<Endpoint>,
+    endpoint_address: Option<SocketAddr>,
     http: Option<HttpDoor>,
     http_address: Option<SocketAddr>,
     metrics: Metrics,
@@ -100,7 +104,13 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
     back.spawn("registry", committer.run(back_stop.clone()));
 
     let pool = signing_pool(&config).map_err(BuildError::Threads)?;
-    let bundles = Bundles::read(config.trust_domain.clone(), &registry.view())?;
+    let configured = config
+        .federation
+        .peers
+        .iter()
+        .map(|peer| peer.relationship.clone());
+    let peers = Peers::new(configured);
+    let bundles = Bundles::read_with(config.trust_domain.clone(), peers.clone(), &registry.view())?;
     let lifetimes = config.ca.lifetimes.clone();
     let ca = Ca::new(
         config.trust_domain.clone(),
@@ -142,6 +152,18 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
     );
     let renewal_due = server_svid.renew().await?;
 
+    let endpoint = match &config.federation.endpoint {
+        None => None,
+        Some(endpoint) => {
+            let state = EndpointState {
+                trust_domain: &config.trust_domain,
+                data_dir: &config.data_dir,
+                seal: &state.seal,
+            };
+            let rule = config.federation.addresses;
+            Some(Endpoint::bind(endpoint, resolver.clone(), rule, &state).await?)
+        }
+    };
     let doors = Doors::bind(&config, &bundles, resolver, &clock).await?;
     let http = match config.http {
         None => None,
@@ -152,6 +174,21 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         ),
     };
     let node_attestors = NodeAttestors::new(&config.trust_domain, config.node_attestors)?;
+    take_first_bundles(&config.federation.peers, &registry, &bundles, &state.audit).await?;
+    let roots = web_roots(config.federation.ca_file.as_deref())?;
+    let fetcher = Fetcher::new(
+        config.federation.addresses,
+        Arc::new(roots),
+        config.trust_domain.clone(),
+    );
+    let (refresher, federation) = Refresher::new(
+        fetcher,
+        registry.clone(),
+        bundles.clone(),
+        peers,
+        state.audit.clone(),
+        Arc::clone(&clock),
+    );
     let context = Arc::new(Context {
         meter: metrics.register(Meter::register),
         trust_domain: config.trust_domain.clone(),
@@ -165,6 +202,7 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         downstream: config.ca.lifetime,
         wildcards: config.ca.wildcards,
         bundles: bundles.clone(),
+        federation,
         audit: state.audit.clone(),
         limits: Limits::new(config.limits),
         spawner: front.spawner(),
@@ -179,6 +217,8 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         clock,
     });
     metrics.register(|registry| registry.register_collector(Box::new(Counts::new(&context))));
+    let statuses = context.federation.statuses().clone();
+    metrics.register(|registry| registry.register_collector(Box::new(statuses)));
     let started = Event::new(Actor::Daemon, Action::ServiceStart, Outcome::Done)
         .object(Object::service("muster-server"))
         .fact("version", env!("CARGO_PKG_VERSION"))
@@ -210,6 +250,7 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         front.spawn("upstream", follower.run(front_stop.clone()));
     }
     front.spawn("bundles", bundles.follow(registry.clone(), front_stop.clone()));
+    front.spawn("federation", refresher.run(readiness.clone(), front_stop.clone()));
     let pruning = prune(
         registry,
         state.audit.clone(),
@@ -239,6 +280,8 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
     Ok(Bound {
         address: doors.address(),
         admin_socket: config.admin_socket,
+        endpoint_address: endpoint.as_ref().map(Endpoint::address),
+        endpoint,
         http_address: http.as_ref().map(HttpDoor::address),
         http,
         doors: Some(doors),
@@ -262,6 +305,11 @@ impl Bound {
     /// Where administrators connect.
     pub fn admin_socket(&self) -> &Path {
         &self.admin_socket
+    }
+
+    /// Where other trust domains ask for our bundle.
+    pub fn endpoint_address(&self) -> Option<SocketAddr> {
+        self.endpoint_address
     }
 
     /// Where probes connect.
@@ -302,9 +350,21 @@ impl Bound {
                 http.serve(readiness, metrics, self.front_stop.clone()),
             );
         }
+        if let Some(endpoint) = self.endpoint.take() {
+            let context = &self.context;
+            let serving = endpoint.serve(
+                context.bundles.clone(),
+                context.federation.statuses().clone(),
+                Arc::clone(&context.clock),
+                front.spawner(),
+                self.front_stop.clone(),
+            );
+            front.spawn("bundle endpoint", serving);
+        }
         self.follow(&front.spawner(), stop);
+        let bundle_endpoint = self.endpoint_address.map(|address| address.to_string());
         let http = self.http_address.map(|address| address.to_string());
-        info!(addr = %self.address, admin = %self.admin_socket.display(), http, trust_domain = %self.context.trust_domain, "listening");
+        info!(addr = %self.address, admin = %self.admin_socket.display(), http, bundle_endpoint, trust_domain = %self.context.trust_domain, "listening");
         info!("ready");
 
         let (front_stop, back_stop) = (self.front_stop.clone(), self.back_stop.clone());

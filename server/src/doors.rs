@@ -8,6 +8,7 @@ use std::sync::Arc;
 use muster_pki::tls::{ClientAuth, PeerIds, SvidResolver, server_config};
 use muster_proto::authority::rotation_server::RotationServer;
 use muster_proto::delivery::delivery_server::DeliveryServer;
+use muster_proto::federation::federation_server::FederationServer;
 use muster_proto::grant::grants_server::GrantsServer;
 use muster_proto::node::node_server::NodeServer;
 use muster_proto::spire::server::agent::agent_server::AgentServer;
@@ -17,6 +18,7 @@ use muster_proto::spire::server::entry::entry_server::EntryServer;
 use muster_proto::spire::server::localauthority::local_authority_server::LocalAuthorityServer;
 use muster_proto::spire::server::logger::logger_server::LoggerServer;
 use muster_proto::spire::server::svid::svid_server::SvidServer;
+use muster_proto::spire::server::trustdomain::trust_domain_server::TrustDomainServer;
 use muster_runtime::{Clock, Stop};
 use muster_transport::{AdminDoor, BindError, Cutter, TlsDoor, h2_limits};
 use rustls::ServerConfig;
@@ -31,6 +33,7 @@ use crate::api::bundle::BundleService;
 use crate::api::debug::DebugService;
 use crate::api::delivery::DeliveryService;
 use crate::api::entry::EntryService;
+use crate::api::federation::FederationService;
 use crate::api::grant::GrantService;
 use crate::api::health::HealthService;
 use crate::api::local_authority::LocalAuthorityService;
@@ -38,6 +41,7 @@ use crate::api::logger::LoggerService;
 use crate::api::node::NodeService;
 use crate::api::rotation::RotationService;
 use crate::api::svid::SvidService;
+use crate::api::trust_domain::TrustDomainService;
 use crate::bundles::{Bundles, PeerTrust};
 use crate::config::Config;
 
@@ -136,6 +140,8 @@ fn remote(context: &Arc<Context>) -> Routes {
     let nodes = NodeServer::new(NodeService::new(context()));
     let rotation = RotationServer::new(RotationService::new(context()));
     let authorities = LocalAuthorityServer::new(LocalAuthorityService::new(context()));
+    let trust_domains = TrustDomainServer::new(TrustDomainService::new(context()));
+    let federation = FederationServer::new(FederationService::new(context()));
     Routes::new(agents.max_decoding_message_size(LARGEST_PROOF))
         .add_service(bundles.max_decoding_message_size(LARGEST_BATCH))
         .add_service(entries.max_decoding_message_size(LARGEST_BATCH))
@@ -145,6 +151,8 @@ fn remote(context: &Arc<Context>) -> Routes {
         .add_service(nodes.max_decoding_message_size(LARGEST_OF_NODE))
         .add_service(authorities.max_decoding_message_size(LARGEST_NAME))
         .add_service(rotation.max_decoding_message_size(LARGEST_NAME))
+        .add_service(trust_domains.max_decoding_message_size(LARGEST_BATCH))
+        .add_service(federation.max_decoding_message_size(LARGEST_LIST))
 }
 
 /// What the admin socket serves: the same, and what only local administrators may see.

@@ -16,6 +16,7 @@ pub mod arguments;
 pub mod bundles;
 pub mod ca;
 pub mod config;
+pub mod federation;
 pub mod node_attestors;
 pub mod nodes;
 pub mod registry;

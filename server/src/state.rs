@@ -24,6 +24,7 @@ const AUDIT_KEY: &str = "audit-key.pem";
 pub(crate) struct State {
     pub(crate) store: Opened,
     pub(crate) keys: Arc<dyn KeyManager>,
+    pub(crate) seal: Arc<dyn Seal>,
     pub(crate) audit: Audit,
 }
 
@@ -85,10 +86,11 @@ impl State {
             .clone()
             .unwrap_or_else(|| keys_dir.join("sealing.key"));
         let trust_domain = config.trust_domain.clone();
-        let keys = blocking(move || {
+        let (keys, seal) = blocking(move || {
             make_private(&keys_dir)?;
             let seal: Arc<dyn Seal> = Arc::new(KeyFile::open_or_create(sealing_key)?);
-            Ok(Arc::new(DiskKeys::open(keys_dir, seal, trust_domain)?))
+            let keys = DiskKeys::open(keys_dir, Arc::clone(&seal), trust_domain)?;
+            Ok((Arc::new(keys), seal))
         })
         .await?;
         let signer = audit_key(&*keys).await?;
@@ -102,7 +104,12 @@ impl State {
         for note in &store.notes {
             info!(note, "the store was repaired");
         }
-        Ok(Self { store, keys, audit })
+        Ok(Self {
+            store,
+            keys,
+            seal,
+            audit,
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use muster_identity::{StoreId, TrustDomain};
-use muster_pki::bundle::{Bundle, BundleSet, Succession};
+use muster_pki::bundle::{Bundle, BundleSet, Scope, Succession};
 use tracing::warn;
 
 /// How many combinations of federated trust domains are remembered before those that nobody uses are looked for.
@@ -14,7 +14,7 @@ const FIRST_SWEEP: usize = 64;
 #[derive(Debug)]
 pub(super) struct Bundles {
     own: Arc<Bundle>,
-    federated: BTreeMap<TrustDomain, Arc<Bundle>>,
+    federated: BTreeMap<TrustDomain, (Arc<Bundle>, Scope)>,
     /// By the trust domains in it. Views with the same ones hold the same set, and know by its address that nothing changed.
     sets: BTreeMap<Vec<TrustDomain>, Weak<BundleSet>>,
     sweep_at: usize,
@@ -37,29 +37,47 @@ impl Bundles {
         &self.own
     }
 
-    pub(super) fn federated(&self) -> impl Iterator<Item = &Arc<Bundle>> {
+    /// The foreign bundles, and what each trust domain is narrowed to.
+    pub(super) fn federated(&self) -> impl Iterator<Item = &(Arc<Bundle>, Scope)> {
         self.federated.values()
     }
 
     /// Puts `bundle` in the place of the one of its trust domain. Whether that changed anything.
     ///
     /// An older one than what is held is kept out (I3), unless it comes from another store than the last ones did: then numbers can't be compared.
-    pub(super) fn put(&mut self, bundle: &Arc<Bundle>, store: Option<StoreId>) -> bool {
+    pub(super) fn put(&mut self, bundle: &Arc<Bundle>, scope: &Scope, store: Option<StoreId>) -> bool {
         let trust_domain = bundle.trust_domain();
         let same_store = self.store.is_some() && self.store == store;
+        let mut narrowed = false;
         let slot = if trust_domain == self.own.trust_domain() {
             Some(&mut self.own)
         } else {
-            self.federated.get_mut(trust_domain)
+            self.federated.get_mut(trust_domain).map(|(held, within)| {
+                // The server's own word, which no number of the bundle's orders.
+                narrowed = within != scope;
+                *within = scope.clone();
+                held
+            })
         };
         match slot {
-            Some(held) if **held == **bundle => return false,
+            Some(held) if **held == **bundle => {
+                if narrowed {
+                    self.forget_sets(bundle.trust_domain());
+                }
+                return narrowed;
+            }
             Some(held) if same_store && held.compare_fetched(bundle) == Succession::Older => {
                 warn!(trust_domain = %bundle.trust_domain(), held = held.sequence(), offered = bundle.sequence(), "an older bundle was kept out");
-                return false;
+                if narrowed {
+                    self.forget_sets(bundle.trust_domain());
+                }
+                return narrowed;
             }
             Some(held) => *held = Arc::clone(bundle),
-            None => drop(self.federated.insert(trust_domain.clone(), Arc::clone(bundle))),
+            None => {
+                let held = (Arc::clone(bundle), scope.clone());
+                self.federated.insert(trust_domain.clone(), held);
+            }
         }
         self.forget_sets(bundle.trust_domain());
         true
@@ -79,6 +97,20 @@ impl Bundles {
         removed
     }
 
+    /// Forgets every foreign trust domain that `named` lacks: the server named all that concern this node. Answers which.
+    pub(super) fn retain(&mut self, named: &BTreeSet<TrustDomain>) -> Vec<TrustDomain> {
+        let gone: Vec<TrustDomain> = self
+            .federated
+            .keys()
+            .filter(|held| !named.contains(*held))
+            .cloned()
+            .collect();
+        gone.iter().for_each(|trust_domain| {
+            self.remove(trust_domain);
+        });
+        gone
+    }
+
     /// The own bundle and those of `wanted` that are held.
     pub(super) fn set(&mut self, wanted: &BTreeSet<TrustDomain>) -> Arc<BundleSet> {
         let held: Vec<TrustDomain> = wanted
@@ -90,9 +122,9 @@ impl Bundles {
             return set;
         }
         let mut set = BundleSet::new(Arc::clone(&self.own));
-        for bundle in held.iter().filter_map(|name| self.federated.get(name)) {
+        for (bundle, scope) in held.iter().filter_map(|name| self.federated.get(name)) {
             // Only the own trust domain is refused there, and it is not among the federated ones.
-            set.put_federated(Arc::clone(bundle)).ok();
+            set.put_scoped(Arc::clone(bundle), scope.clone()).ok();
         }
         let set = Arc::new(set);
         self.sets.insert(held, Arc::downgrade(&set));

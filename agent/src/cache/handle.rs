@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use muster_identity::{EntryId, Facts, Hint, Selector, SpiffeId, UnixTime};
+use muster_identity::{EntryId, Facts, Hint, Selector, SpiffeId, TrustDomain, UnixTime};
 use muster_pki::bundle::Bundle;
 use muster_pki::jwt::JwtSvid;
 use muster_runtime::Clock;
@@ -15,6 +15,7 @@ use super::machine::{Cache, Contact};
 use super::signing::SignFailure;
 use super::token_targets::TokenTarget;
 use super::tokens::Age;
+use super::unknown_keys::UnknownKeys;
 use super::view::WorkloadView;
 
 /// How long a caller waits for the server's first word after a start.
@@ -87,6 +88,7 @@ struct Shared {
     changed: watch::Sender<u64>,
     settled: watch::Sender<bool>,
     orders: mpsc::Sender<JwtOrder>,
+    unknown_keys: UnknownKeys,
 }
 
 #[derive(Debug)]
@@ -117,6 +119,7 @@ impl Handle {
                     changed,
                     settled,
                     orders,
+                    unknown_keys: UnknownKeys::default(),
                 }),
             },
             ordered,
@@ -174,6 +177,18 @@ impl Handle {
             });
         }
         Ok(tokens)
+    }
+
+    /// A token of a foreign trust domain names a key that its bundle lacks.
+    pub fn met_unknown_key(&self, trust_domain: &TrustDomain) {
+        self.shared
+            .unknown_keys
+            .met(trust_domain, self.shared.clock.now());
+    }
+
+    /// The next trust domain of which a key is missing. Safe to drop half-way.
+    pub async fn unknown_key(&self) -> TrustDomain {
+        self.shared.unknown_keys.next().await
     }
 
     /// The bundle of the own trust domain.

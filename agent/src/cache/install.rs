@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use muster_identity::{EntryId, Position, StoreId, TrustDomain, UnixTime};
-use muster_pki::bundle::Bundle;
+use muster_pki::bundle::{Bundle, Scope};
 use muster_proto::convert::NodeEntry;
 
 use super::kept::prefetched;
@@ -19,6 +19,19 @@ pub struct Update {
     pub upserts: Vec<NodeEntry>,
     /// Entries that this node is no longer entitled to.
     pub removals: Vec<EntryId>,
+}
+
+/// What the server said about bundles.
+#[derive(Debug)]
+pub struct BundleNews {
+    /// The store that it comes from.
+    pub store: StoreId,
+    /// Bundles that are new or changed, and what each foreign trust domain is narrowed to.
+    pub bundles: Vec<(Bundle, Scope)>,
+    /// Trust domains that this node no longer has to do with.
+    pub removed: Vec<TrustDomain>,
+    /// All that this node has to do with, when the server named them all: what else is held is forgotten.
+    pub named: Option<BTreeSet<TrustDomain>>,
 }
 
 /// The update is older than what is held, and nothing was changed (I3).
@@ -60,18 +73,38 @@ impl Cache {
         removed: &[TrustDomain],
         now: UnixTime,
     ) {
+        let unnarrowed = bundles.into_iter().map(|bundle| (bundle, Scope::all()));
+        let news = BundleNews {
+            store,
+            bundles: unnarrowed.collect(),
+            removed: removed.to_vec(),
+            named: None,
+        };
+        self.install_bundle_news(news, now);
+    }
+
+    /// Installs all that the server said about bundles.
+    pub fn install_bundle_news(&mut self, news: BundleNews, now: UnixTime) {
         let (mut changed, before) = (BTreeSet::new(), Arc::clone(self.bundles.own()));
-        for bundle in bundles {
+        for (bundle, scope) in news.bundles {
             let name = bundle.trust_domain().clone();
-            if self.bundles.put(&Arc::new(bundle), Some(store)) {
+            if self.bundles.put(&Arc::new(bundle), &scope, Some(news.store)) {
                 changed.insert(name);
             }
         }
-        self.bundles.came_from(store);
+        self.bundles.came_from(news.store);
         if !Arc::ptr_eq(&before, self.bundles.own()) {
             self.follow_authorities(&before, now);
         }
-        changed.extend(removed.iter().filter(|name| self.bundles.remove(name)).cloned());
+        changed.extend(
+            news.removed
+                .iter()
+                .filter(|name| self.bundles.remove(name))
+                .cloned(),
+        );
+        if let Some(named) = &news.named {
+            changed.extend(self.bundles.retain(named));
+        }
         if !changed.is_empty() {
             self.changes += 1;
             // A view whose set did not change tells nothing new and is not sent.

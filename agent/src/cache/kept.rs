@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_identity::{EntryId, Position, UnixTime};
-use muster_pki::bundle::{AuthorityStanding, Bundle};
+use muster_pki::bundle::{AuthorityStanding, Bundle, Scope};
 use muster_proto::convert::NodeEntry;
 
 use super::chains::authority_above;
@@ -20,15 +20,15 @@ pub struct Kept {
     pub entries: Vec<Arc<NodeEntry>>,
     /// SVIDs by entry.
     pub svids: Vec<(EntryId, Arc<HeldX509>)>,
-    /// Bundles of other trust domains. The own one is kept with the node's identity.
-    pub federated: Vec<Arc<Bundle>>,
+    /// Bundles of other trust domains, and what each is narrowed to. The own one is kept with the node's identity.
+    pub federated: Vec<(Arc<Bundle>, Scope)>,
 }
 
 impl Cache {
     /// Takes up what was held before a restart. SVIDs that ended, whose entry has another name by now or whose authority is in the bundle no more are left out.
     pub fn restore(&mut self, kept: Kept, now: UnixTime) {
-        for bundle in kept.federated {
-            self.bundles.put(&bundle, None);
+        for (bundle, scope) in kept.federated {
+            self.bundles.put(&bundle, &scope, None);
         }
         for entry in kept.entries {
             self.attention.known(&entry.id, prefetched(&entry));

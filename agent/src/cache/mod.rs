@@ -21,12 +21,13 @@ mod machine;
 mod signing;
 mod token_targets;
 mod tokens;
+mod unknown_keys;
 mod view;
 mod views;
 
 pub use chains::OutdatedTotals;
 pub use handle::{Handle, HeldJwt, JwtFetchError, JwtOrder};
-pub use install::{StaleUpdate, Update};
+pub use install::{BundleNews, StaleUpdate, Update};
 pub use kept::Kept;
 pub use machine::{Cache, Contact, PREFETCH};
 pub use signing::{SignFailure, SignOrder};

@@ -428,3 +428,50 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn foreign_bundles_that_the_server_did_not_name_are_forgotten_and_a_narrowing_is_followed() {
+    use muster_pki::bundle::Scope;
+    use muster_pki::jwt::JwtBundleSource as _;
+
+    let mut cache = cache();
+    let mut federated = entry("a", &["unix:uid:1"], 1);
+    federated.federates_with = ["b.example", "c.example"]
+        .map(|name| name.parse().unwrap())
+        .into();
+    cache.install(update(1, vec![federated], &[]), at(0)).unwrap();
+    let news = |names: &[&str], scope: &Scope, all: bool| {
+        let names: Vec<muster_identity::TrustDomain> =
+            names.iter().map(|name| name.parse().unwrap()).collect();
+        crate::cache::BundleNews {
+            store: store(1),
+            bundles: names
+                .iter()
+                .map(|name| (Bundle::new(name.clone()), scope.clone()))
+                .collect(),
+            removed: Vec::new(),
+            named: all.then(|| names.into_iter().collect()),
+        }
+    };
+    let stream = cache.subscribe(&facts(&["unix:uid:1"]), at(0));
+    let held = |stream: &watch::Receiver<Arc<WorkloadView>>| stream.borrow().bundles.federated().len();
+    cache.install_bundle_news(news(&["b.example", "c.example"], &Scope::all(), true), at(0));
+    assert_eq!(held(&stream), 2);
+    cache.install_bundle_news(news(&["b.example"], &Scope::all(), true), at(0));
+    assert_eq!(held(&stream), 1);
+
+    let id = "spiffe://b.example/db".parse().unwrap();
+    assert!(stream.borrow().bundles.admits(&id));
+    let narrow = Scope::new(vec!["/pay".parse().unwrap()]).unwrap();
+    cache.install_bundle_news(news(&["b.example"], &narrow, false), at(0));
+    assert!(!stream.borrow().bundles.admits(&id));
+    // And over a restart.
+    let mut again = Cache::new(
+        Arc::clone(cache.own_bundle()),
+        0,
+        crate::rotate::Jitter::seeded(1),
+    );
+    again.restore(cache.to_keep(), at(0));
+    let stream = again.subscribe(&facts(&["unix:uid:1"]), at(0));
+    assert!(!stream.borrow().bundles.admits(&id));
+}

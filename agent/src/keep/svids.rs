@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use muster_identity::{EntryId, Position, Revision, StoreId, TrustDomain, UnixTime};
 use muster_pki::SecretBytes;
-use muster_pki::bundle::Bundle;
+use muster_pki::bundle::{Bundle, Scope};
 use muster_proto::{convert, node::NodeEntry};
 use muster_seal::{Purpose, Seal, SealedFile};
 use prost::Message;
@@ -66,6 +66,8 @@ struct BundleRecord {
     trust_domain: String,
     #[prost(string, tag = "2")]
     document: String,
+    #[prost(string, repeated, tag = "3")]
+    prefixes: Vec<String>,
 }
 
 impl SvidStore {
@@ -114,9 +116,10 @@ fn to_bytes(kept: &Kept) -> Zeroizing<Vec<u8>> {
         expires: svid.expires.as_secs(),
         version: svid.version,
     });
-    let federated = kept.federated.iter().map(|bundle| BundleRecord {
+    let federated = kept.federated.iter().map(|(bundle, scope)| BundleRecord {
         trust_domain: bundle.trust_domain().to_string(),
         document: bundle.to_document(),
+        prefixes: scope.prefixes().iter().map(ToString::to_string).collect(),
     });
     let mut record = Record {
         format: FORMAT,
@@ -177,13 +180,13 @@ fn svid(record: SvidRecord) -> Option<(EntryId, Arc<HeldX509>)> {
     Some((record.entry_id.parse().ok()?, Arc::new(svid)))
 }
 
-fn bundle(record: &BundleRecord) -> Option<Arc<Bundle>> {
+fn bundle(record: &BundleRecord) -> Option<(Arc<Bundle>, Scope)> {
     let trust_domain = record.trust_domain.parse().ok()?;
-    Some(Arc::new(
-        Bundle::from_document(trust_domain, record.document.as_bytes())
-            .ok()?
-            .bundle,
-    ))
+    let bundle = Bundle::from_document(trust_domain, record.document.as_bytes())
+        .ok()?
+        .bundle;
+    let prefixes: Result<Vec<_>, _> = record.prefixes.iter().map(|prefix| prefix.parse()).collect();
+    Some((Arc::new(bundle), Scope::new(prefixes.ok()?).ok()?))
 }
 
 #[cfg(test)]
@@ -219,7 +222,10 @@ mod tests {
             }),
             entries: vec![Arc::new(convert::NodeEntry::try_from(&entry).unwrap())],
             svids: vec![("a".parse().unwrap(), Arc::new(svid))],
-            federated: vec![Arc::new(Bundle::new("other.org".parse().unwrap()))],
+            federated: vec![(
+                Arc::new(Bundle::new("other.org".parse().unwrap())),
+                Scope::new(vec!["/a".parse().unwrap()]).unwrap(),
+            )],
         }
     }
 

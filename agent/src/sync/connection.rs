@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_identity::EntryId;
+use muster_identity::{EntryId, TrustDomain};
 use muster_pki::LocalKey;
 use muster_pki::bundle::AuthorityStanding;
 use muster_pki::x509::X509Svid;
@@ -58,6 +58,8 @@ struct Streams {
     session: Session,
     issuing: Issuing,
     batch: usize,
+    /// Whether the server wants to hear of keys that a foreign bundle lacks.
+    hears_of_unknown_keys: bool,
     /// Keys that are being made, and for which entries.
     preparing: Option<(Vec<EntryId>, Under<Keys>)>,
     renewing: Option<(Arc<LocalKey>, Under<Renewed>)>,
@@ -77,6 +79,7 @@ enum Happening {
     Prepared(Keys),
     Renewed(Renewed),
     Order(Option<crate::cache::JwtOrder>),
+    UnknownKey(TrustDomain),
     Time,
 }
 
@@ -178,6 +181,7 @@ impl Link {
                 session: Session::default(),
                 issuing: Issuing::default(),
                 batch: BATCH,
+                hears_of_unknown_keys: false,
                 preparing: None,
                 renewing: None,
                 heard: Instant::now(),
@@ -218,6 +222,12 @@ impl Link {
                     streams.to_issue.try_send(request).ok();
                 }
                 Happening::Order(None) => return Ok(End::Stopped),
+                Happening::UnknownKey(trust_domain) => {
+                    if streams.hears_of_unknown_keys {
+                        // When the server does not read, it learns of the key at its next refresh.
+                        streams.to_sync.try_send(Session::unknown_key(&trust_domain)).ok();
+                    }
+                }
                 Happening::Time => {}
             }
             self.look_at_time(streams).await?;
@@ -261,6 +271,7 @@ impl Link {
             keys = under_way(&mut streams.preparing) => Happening::Prepared(keys),
             result = under_way(&mut streams.renewing) => Happening::Renewed(result),
             order = self.orders.recv(), if room => Happening::Order(order),
+            trust_domain = self.handle.unknown_key() => Happening::UnknownKey(trust_domain),
             () = self.handle.woken(), if !busy => Happening::Time,
             () = sleep_until(&*clock, wake) => Happening::Time,
             () = tokio::time::sleep_until(deadline) => Happening::Time,
@@ -280,13 +291,9 @@ impl Link {
                 self.complete();
                 self.acknowledge(streams);
             }
-            Event::Bundles {
-                store,
-                bundles,
-                removed,
-            } => {
+            Event::Bundles(news) => {
                 self.handle
-                    .with(|cache, now| cache.install_bundles(store, bundles, &removed, now));
+                    .with(|cache, now| cache.install_bundle_news(news, now));
                 let (own, before) = (self.handle.own_bundle(), self.membership.own_authority());
                 self.membership.learn(own).await?;
                 self.acknowledge(streams);
@@ -303,6 +310,7 @@ impl Link {
         let state = self.membership.state();
         info!(server = %state.server, plan = welcome.plan.as_str_name(), "connected to the server");
         streams.batch = welcome.most_csrs.clamp(1, BATCH);
+        streams.hears_of_unknown_keys = welcome.hears_of_unknown_keys;
         self.welcomed();
         self.compare_clocks(welcome.server_time);
         match welcome.plan {

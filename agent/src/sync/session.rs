@@ -1,12 +1,14 @@
 //! One run of the Sync stream, without IO: messages in, answers and installations out.
 
-use muster_identity::{EntryId, Position, StoreId, TrustDomain};
-use muster_pki::bundle::Bundle;
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_identity::{EntryId, IdPath, Position, StoreId, TrustDomain};
+use muster_pki::bundle::Scope;
 use muster_proto::convert;
 use muster_proto::node::{self, sync_request, sync_response};
 
 use super::wire::{self, WireError};
-use crate::cache::{Cache, StaleUpdate, Update};
+use crate::cache::{BundleNews, Cache, StaleUpdate, Update};
 
 /// How many entries one update may hold; a node with more would not be helped by them.
 const MOST_ENTRIES: usize = 1_000_000;
@@ -29,6 +31,8 @@ pub(super) struct Session {
     upserts: Vec<convert::NodeEntry>,
     removals: Vec<EntryId>,
     bundle_sequence: u64,
+    /// The trust domains named since Welcome, until the server said that those are all.
+    named: Option<BTreeSet<TrustDomain>>,
 }
 
 /// What a message means for the node.
@@ -39,11 +43,7 @@ pub(super) enum Event {
     /// A whole update is here.
     Update(Update),
     /// Bundles are new or gone.
-    Bundles {
-        store: StoreId,
-        bundles: Vec<Bundle>,
-        removed: Vec<TrustDomain>,
-    },
+    Bundles(BundleNews),
     /// The server lives.
     Heartbeat { server_time: i64 },
     /// A part of something, or nothing that concerns us.
@@ -56,6 +56,8 @@ pub(super) struct Welcome {
     pub(super) plan: node::Plan,
     pub(super) server_time: i64,
     pub(super) most_csrs: usize,
+    /// Whether the server wants to hear of keys that a foreign bundle lacks.
+    pub(super) hears_of_unknown_keys: bool,
 }
 
 /// Why a stream is given up.
@@ -122,6 +124,13 @@ impl Session {
         Some(request(sync_request::Message::Ack(ack)))
     }
 
+    /// A key that the bundle of `trust_domain` lacks.
+    pub(super) fn unknown_key(trust_domain: &TrustDomain) -> node::SyncRequest {
+        request(sync_request::Message::UnknownKey(node::UnknownKey {
+            trust_domain: trust_domain.to_string(),
+        }))
+    }
+
     /// Takes a message. `own` is the trust domain that the node belongs to.
     pub(super) fn receive(
         &mut self,
@@ -149,6 +158,7 @@ impl Session {
         }
         let position = convert::position("position", welcome.position.as_ref())?;
         self.store = Some(position.store);
+        self.named = Some(BTreeSet::new());
         if welcome.plan() == node::Plan::Unspecified {
             return Err(WireError::new("a plan that is unknown", &welcome.plan).into());
         }
@@ -159,6 +169,7 @@ impl Session {
             plan: welcome.plan(),
             server_time: welcome.server_time,
             most_csrs: usize::try_from(welcome.max_issue_batch).unwrap_or(usize::MAX),
+            hears_of_unknown_keys: welcome.capabilities.iter().any(|name| name == UNKNOWN_KEY),
         }))
     }
 
@@ -193,13 +204,22 @@ impl Session {
     }
 
     fn bundles(&mut self, message: &node::Bundles, own: &TrustDomain) -> Result<Event, SessionError> {
+        let mut scopes = BTreeMap::new();
+        for narrowed in &message.scopes {
+            let (trust_domain, scope) = scope(narrowed)?;
+            scopes.insert(trust_domain, scope);
+        }
         let mut bundles = Vec::with_capacity(message.bundles.len());
         for bundle in &message.bundles {
             let bundle = convert::bundle(bundle)?;
             if bundle.trust_domain() == own {
                 self.bundle_sequence = bundle.sequence().unwrap_or(0);
             }
-            bundles.push(bundle);
+            if let Some(named) = &mut self.named {
+                named.insert(bundle.trust_domain().clone());
+            }
+            let scope = scopes.remove(bundle.trust_domain()).unwrap_or_default();
+            bundles.push((bundle, scope));
         }
         let removed = message
             .removed
@@ -209,12 +229,27 @@ impl Session {
         let store = self
             .store
             .ok_or_else(|| WireError::new("bundles before its welcome", &""))?;
-        Ok(Event::Bundles {
+        let named = if message.whole { self.named.take() } else { None };
+        Ok(Event::Bundles(BundleNews {
             store,
             bundles,
             removed,
-        })
+            named,
+        }))
     }
+}
+
+/// The capability of a server that wants to hear of keys that a foreign bundle lacks.
+const UNKNOWN_KEY: &str = "unknown-key";
+
+fn scope(wire: &node::Scope) -> Result<(TrustDomain, Scope), SessionError> {
+    let trust_domain = convert::trust_domain("scopes.trust_domain", &wire.trust_domain)?;
+    let prefixes: Result<Vec<IdPath>, _> = wire.path_prefixes.iter().map(|prefix| prefix.parse()).collect();
+    let prefixes = prefixes.map_err(|error| convert::FieldError::new("scopes.path_prefixes", error))?;
+    // One that can't be read is an error, never «all»: a narrowing that is lost would widen.
+    let scope =
+        Scope::new(prefixes).map_err(|error| convert::FieldError::new("scopes.path_prefixes", error))?;
+    Ok((trust_domain, scope))
 }
 
 fn request(message: sync_request::Message) -> node::SyncRequest {

@@ -1,3 +1,4 @@
+use muster_pki::bundle::Bundle;
 use muster_proto::spire::types;
 
 use super::*;
@@ -148,4 +149,59 @@ fn what_is_held_is_told_in_parts_of_which_the_last_says_so() {
         )
         .unwrap();
     assert_eq!(lasts(&cache), [false, false, true]);
+}
+
+fn bundles(names: &[&str], whole: bool) -> node::Bundles {
+    let bundle = |name: &&str| types::Bundle {
+        trust_domain: (*name).to_owned(),
+        ..types::Bundle::default()
+    };
+    node::Bundles {
+        bundles: names.iter().map(bundle).collect(),
+        whole,
+        ..node::Bundles::default()
+    }
+}
+
+#[test]
+fn the_bundles_that_are_told_at_the_start_are_all_there_are_once_the_server_says_so() {
+    let mut session = Session::default();
+    session.receive(welcome(node::Plan::Current), &own()).unwrap();
+    let mut hear = |message| match session.receive(said(sync_response::Message::Bundles(message)), &own()) {
+        Ok(Event::Bundles(news)) => news,
+        other => panic!("{other:?}"),
+    };
+    assert!(hear(bundles(&["example.org"], false)).named.is_none());
+    let named = hear(bundles(&["b.example"], true)).named.unwrap();
+    let named: Vec<_> = named.iter().map(TrustDomain::as_str).collect();
+    assert_eq!(named, ["b.example", "example.org"]);
+    assert!(hear(bundles(&["c.example"], false)).named.is_none());
+}
+
+#[test]
+fn a_narrowing_is_read_whole_or_ends_the_session() {
+    let narrowed = |prefixes: &[&str]| node::Bundles {
+        scopes: vec![node::Scope {
+            trust_domain: "b.example".into(),
+            path_prefixes: prefixes.iter().map(ToString::to_string).collect(),
+        }],
+        ..bundles(&["b.example", "c.example"], false)
+    };
+    let hear = |message| {
+        let mut session = Session::default();
+        session.receive(welcome(node::Plan::Current), &own()).unwrap();
+        session.receive(said(sync_response::Message::Bundles(message)), &own())
+    };
+    let Ok(Event::Bundles(news)) = hear(narrowed(&["/pay"])) else {
+        panic!("no bundles")
+    };
+    let prefixes: Vec<usize> = news
+        .bundles
+        .iter()
+        .map(|(_, scope)| scope.prefixes().len())
+        .collect();
+    assert_eq!(prefixes, [1, 0]);
+    for wrong in ["pay", "/pay/", "", "/a/../b"] {
+        assert!(hear(narrowed(&[wrong])).is_err(), "{wrong}");
+    }
 }

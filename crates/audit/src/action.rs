@@ -92,6 +92,10 @@ actions! {
     FederationUpdate = "federation.update",
     /// A federation relationship was deleted.
     FederationDelete = "federation.delete",
+    /// Nothing of a foreign trust domain counts any more.
+    FederationRevoke = "federation.revoke",
+    /// A foreign trust domain counts again.
+    FederationRelease = "federation.release",
     /// An authority was made and published.
     AuthorityPrepare = "authority.prepare",
     /// An authority began to sign.

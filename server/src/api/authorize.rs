@@ -144,6 +144,9 @@ impl Context {
             return Err(denied().reason(Reason::AgentExpired));
         }
         let id = svid.id();
+        if !self.still_verifies(id) {
+            return Err(denied());
+        }
         if open.admin && self.is_admin(id) {
             return Ok(Role::Admin);
         }
@@ -181,6 +184,18 @@ impl Context {
             .grants_of(subject)
             .any(|held| held.grant.is_live(now) && held.grant.verbs.has(verb));
         opens.then_some(Role::Granted)
+    }
+
+    /// Whether anybody still vouches for a foreign ID: its trust domain may have been revoked or narrowed since the handshake (I4).
+    fn still_verifies(&self, id: &SpiffeId) -> bool {
+        if id.is_member_of(&self.trust_domain) {
+            return true;
+        }
+        let set = self.bundles.set();
+        let vouched = set
+            .get(id.trust_domain())
+            .is_some_and(|bundle| !bundle.x509_authorities().is_empty());
+        vouched && set.scope(id.trust_domain()).is_none_or(|scope| scope.covers(id))
     }
 
     /// Whether the ID is an administrator now, by configuration or by an entry.

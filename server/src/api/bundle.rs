@@ -1,20 +1,25 @@
-//! `spire.api.server.bundle.v1.Bundle`: our own bundle. Bundles of other trust domains are not kept yet, and every method for them says so.
+//! `spire.api.server.bundle.v1.Bundle`: our own bundle, and those of trust domains that we federate with.
+
+mod delete;
+mod federated;
 
 use std::sync::Arc;
 
 use muster_audit::{Action, Event, Object, Outcome};
-use muster_identity::TrustDomain;
-use muster_pki::bundle::KeyIdTaken;
+use muster_pki::bundle::{self as pki, KeyIdTaken};
 use muster_proto::convert::{bundle_to_wire, jwt_authority, trust_domain, x509_authority};
+use muster_proto::spire::server::bundle::batch_delete_federated_bundle_request::Mode;
 use muster_proto::spire::server::bundle::bundle_server::Bundle;
 use muster_proto::spire::server::bundle::*;
 use muster_proto::spire::types;
 use tonic::{Request, Response, Status};
 
 use super::limits::Limited;
+use super::pages::Size;
 use super::{Caller, Context, Refusal, downstream};
 use crate::bundles::BundleRecordError;
 use crate::ca::change_own_bundle;
+pub(in crate::api) use federated::{Put, change as put_change, foreign, not_revoked};
 
 /// The most authorities that one call may append.
 const MOST_APPENDED: usize = 100;
@@ -104,16 +109,6 @@ impl BundleService {
     fn own(&self, mask: Option<&types::BundleMask>) -> types::Bundle {
         bundle_to_wire(&self.context.bundles.own(), mask)
     }
-
-    fn is_own(&self, name: &str) -> Result<TrustDomain, Refusal> {
-        let other = trust_domain("trust_domain", name)?;
-        if other == self.context.trust_domain {
-            return Err(Refusal::invalid(
-                "trust_domain: the server's own bundle is no federated bundle",
-            ));
-        }
-        Ok(other)
-    }
 }
 
 #[tonic::async_trait]
@@ -179,51 +174,107 @@ impl Bundle for BundleService {
 
     async fn list_federated_bundles(
         &self,
-        _: Request<ListFederatedBundlesRequest>,
+        request: Request<ListFederatedBundlesRequest>,
     ) -> Result<Response<ListFederatedBundlesResponse>, Status> {
-        // True as long as none can be created.
-        Ok(Response::new(ListFederatedBundlesResponse::default()))
+        let request = request.get_ref();
+        let size = Size::asked(request.page_size)?;
+        let after = match request.page_token.as_str() {
+            "" => None,
+            token => Some(trust_domain("page_token", token).map_err(Refusal::from)?),
+        };
+        let set = self.context.bundles.set();
+        let found = set
+            .federated()
+            .filter(|bundle| after.as_ref().is_none_or(|after| bundle.trust_domain() > after));
+        let mask = request.output_mask.as_ref();
+        let to_wire = |bundle: &&Arc<pki::Bundle>| bundle_to_wire(bundle, mask);
+        let token = |bundle: &&Arc<pki::Bundle>| bundle.trust_domain().to_string();
+        let (bundles, next_page_token) = size.fill(found, to_wire, token);
+        Ok(Response::new(ListFederatedBundlesResponse {
+            bundles,
+            next_page_token,
+        }))
     }
 
     async fn get_federated_bundle(
         &self,
         request: Request<GetFederatedBundleRequest>,
     ) -> Result<Response<types::Bundle>, Status> {
-        self.is_own(&request.get_ref().trust_domain)?;
-        Err(Refusal::not_found("bundle not found").into())
+        let request = request.get_ref();
+        let name = federated::foreign(&self.context, "getting a", &request.trust_domain)?;
+        let set = self.context.bundles.set();
+        let found = set
+            .get(&name)
+            .ok_or_else(|| Refusal::not_found("bundle not found"))?;
+        Ok(Response::new(bundle_to_wire(found, request.output_mask.as_ref())))
     }
 
     async fn batch_create_federated_bundle(
         &self,
-        _: Request<BatchCreateFederatedBundleRequest>,
+        request: Request<BatchCreateFederatedBundleRequest>,
     ) -> Result<Response<BatchCreateFederatedBundleResponse>, Status> {
-        Err(no_federation().into())
+        let (caller, request) = (Caller::of(&request)?, request.into_inner());
+        let mask = request.output_mask;
+        let items = federated::put(&self.context, caller, Put::Create, request.bundle, None).await?;
+        let results = items.into_iter().map(|item| {
+            let (status, bundle) = item.into_wire(mask.as_ref());
+            batch_create_federated_bundle_response::Result { status, bundle }
+        });
+        let results = results.collect();
+        Ok(Response::new(BatchCreateFederatedBundleResponse { results }))
     }
 
     async fn batch_update_federated_bundle(
         &self,
-        _: Request<BatchUpdateFederatedBundleRequest>,
+        request: Request<BatchUpdateFederatedBundleRequest>,
     ) -> Result<Response<BatchUpdateFederatedBundleResponse>, Status> {
-        Err(no_federation().into())
+        let (caller, request) = (Caller::of(&request)?, request.into_inner());
+        let (fields, mask) = (request.input_mask, request.output_mask);
+        let items = federated::put(&self.context, caller, Put::Update, request.bundle, fields).await?;
+        let results = items.into_iter().map(|item| {
+            let (status, bundle) = item.into_wire(mask.as_ref());
+            batch_update_federated_bundle_response::Result { status, bundle }
+        });
+        let results = results.collect();
+        Ok(Response::new(BatchUpdateFederatedBundleResponse { results }))
     }
 
     async fn batch_set_federated_bundle(
         &self,
-        _: Request<BatchSetFederatedBundleRequest>,
+        request: Request<BatchSetFederatedBundleRequest>,
     ) -> Result<Response<BatchSetFederatedBundleResponse>, Status> {
-        Err(no_federation().into())
+        let (caller, request) = (Caller::of(&request)?, request.into_inner());
+        let mask = request.output_mask;
+        let items = federated::put(&self.context, caller, Put::Set, request.bundle, None).await?;
+        let results = items.into_iter().map(|item| {
+            let (status, bundle) = item.into_wire(mask.as_ref());
+            batch_set_federated_bundle_response::Result { status, bundle }
+        });
+        let results = results.collect();
+        Ok(Response::new(BatchSetFederatedBundleResponse { results }))
     }
 
     async fn batch_delete_federated_bundle(
         &self,
-        _: Request<BatchDeleteFederatedBundleRequest>,
+        request: Request<BatchDeleteFederatedBundleRequest>,
     ) -> Result<Response<BatchDeleteFederatedBundleResponse>, Status> {
-        Err(no_federation().into())
+        let (caller, request) = (Caller::of(&request)?, request.into_inner());
+        let mode = Mode::try_from(request.mode)
+            .map_err(|_| Refusal::invalid(format!("mode: {} is unknown", request.mode)))?;
+        let (context, names) = (Arc::clone(&self.context), request.trust_domains);
+        let going = names.clone();
+        let deleted = async move { Ok(delete::delete(&context, &caller, mode, &going).await) };
+        let statuses = self.context.to_the_end(deleted).await?;
+        let results = names.into_iter().zip(statuses);
+        let results = results.map(
+            |(trust_domain, status)| batch_delete_federated_bundle_response::Result {
+                status: Some(status),
+                trust_domain,
+            },
+        );
+        let results = results.collect();
+        Ok(Response::new(BatchDeleteFederatedBundleResponse { results }))
     }
-}
-
-fn no_federation() -> Refusal {
-    Refusal::unimplemented("federation is not served yet")
 }
 
 impl From<BundleRecordError> for Refusal {

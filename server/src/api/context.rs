@@ -16,6 +16,7 @@ use super::scope::OneAtATime;
 use super::{Changes, Refusal};
 use crate::bundles::Bundles;
 use crate::ca::{Authorities, Ca, Upstream, Wildcards};
+use crate::federation::Federation;
 use crate::node_attestors::NodeAttestors;
 use crate::nodes::Nodes;
 use crate::registry::Registry;
@@ -45,6 +46,8 @@ pub struct Context {
     pub wildcards: Wildcards,
     /// The bundles.
     pub bundles: Bundles,
+    /// The trust domains that we federate with.
+    pub federation: Federation,
     /// The audit log.
     pub audit: Audit,
     /// The time.

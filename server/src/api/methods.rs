@@ -161,6 +161,15 @@ pub const SERVICES: &[Service] = &[
             ("Delete", ADMIN),
         ],
     ),
+    (
+        "muster.federation.v1.Federation",
+        &[
+            ("ListPeers", ADMIN),
+            ("Revoke", ADMIN),
+            ("Release", ADMIN),
+            ("Narrow", ADMIN),
+        ],
+    ),
 ];
 
 /// Who may call the method at this HTTP path (`/package.Service/Method`); nobody when it is not in the table.
@@ -205,6 +214,7 @@ mod tests {
         contracts.extend(methods_of(muster_proto::delivery::FILE_DESCRIPTOR_SET));
         contracts.extend(methods_of(muster_proto::authority::FILE_DESCRIPTOR_SET));
         contracts.extend(methods_of(muster_proto::grant::FILE_DESCRIPTOR_SET));
+        contracts.extend(methods_of(muster_proto::federation::FILE_DESCRIPTOR_SET));
         contracts.extend(methods_of(tonic_health::pb::FILE_DESCRIPTOR_SET));
         let services = SERVICES
             .iter()

@@ -12,6 +12,7 @@ pub mod bundle;
 pub mod debug;
 pub mod delivery;
 pub mod entry;
+pub mod federation;
 pub mod grant;
 pub mod health;
 pub mod limits;
@@ -23,6 +24,7 @@ pub mod node;
 pub mod rotation;
 pub mod status;
 pub mod svid;
+pub mod trust_domain;
 
 mod caller;
 mod changes;

@@ -52,4 +52,13 @@ pub enum BuildError {
     /// The audit log.
     #[error("recording the start")]
     Audit(#[from] AuditError),
+    /// The bundle endpoint.
+    #[error(transparent)]
+    Endpoint(#[from] crate::federation::endpoint::EndpointError),
+    /// A peer's first bundle.
+    #[error(transparent)]
+    FirstBundle(#[from] crate::federation::FirstBundleError),
+    /// The authorities of the Web PKI.
+    #[error("federation.ca_file")]
+    WebRoots(#[from] crate::federation::WebRootsError),
 }

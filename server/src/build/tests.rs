@@ -257,6 +257,8 @@ async fn the_metrics_have_the_names_that_they_had() {
             "bundle_sequence gauge",
             "certificate_expiry_seconds gauge",
             "uptime_in_ms gauge",
+            "federation_bundle_confirmed_seconds gauge",
+            "federation_refresh_failures gauge",
         ]
     );
     assert!(text.contains(r#"trust_domain_id="example.org"} 1"#), "{text}");

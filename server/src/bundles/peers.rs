@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::pending;
 use std::sync::Arc;
 
+use muster_pki::bundle::BundleSet;
 use muster_pki::x509::verify_x509_svid;
 use muster_runtime::Clock;
 use muster_transport::{Lost, Trust};
@@ -30,11 +31,21 @@ impl Trust for PeerTrust {
         let mut changes = bundles.watch();
         Box::pin(async move {
             loop {
-                if verify_x509_svid(&chain, &bundles.set(), clock.now()).is_err() {
+                let set = bundles.set();
+                let Ok(peer) = verify_x509_svid(&chain, &set, clock.now()) else {
                     return;
-                }
-                if changes.changed().await.is_err() {
-                    pending::<()>().await;
+                };
+                // A bundle of another trust domain is none of this peer's business: thousands of them are not verified anew for it.
+                let name = peer.id().trust_domain();
+                let standing = |set: &BundleSet| (set.get(name).map(Arc::as_ptr), set.scope(name).cloned());
+                let before = standing(&set);
+                loop {
+                    if changes.changed().await.is_err() {
+                        pending::<()>().await;
+                    }
+                    if standing(&bundles.set()) != before {
+                        break;
+                    }
                 }
             }
         })

@@ -1,5 +1,6 @@
 //! A bundle as the log keeps it: one version byte and SPIRE's message, which holds all that a bundle has (its document has no expiry and no taint).
 
+use muster_identity::TrustDomain;
 use muster_pki::bundle::Bundle;
 use muster_proto::convert::{self, FieldError};
 use muster_proto::spire::types;
@@ -20,6 +21,39 @@ pub enum BundleRecordError {
     /// A field of it is wrong.
     #[error("the bundle's record is wrong")]
     Field(#[from] FieldError),
+    /// It stands under another name.
+    #[error("the bundle's record is that of {0}")]
+    Name(TrustDomain),
+}
+
+/// A foreign bundle that is not kept: every node and workload that has to do with it would get it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the bundle has more than {MOST_KEYS} keys of one kind, or more than {} KiB", MOST_BYTES >> 10)]
+pub struct TooLarge;
+
+/// The most keys of one kind in a foreign bundle; the wire to nodes takes no more.
+pub const MOST_KEYS: usize = 1_024;
+/// The most bytes of its record: it fits into one message to a node, beside others.
+const MOST_BYTES: usize = 256 << 10;
+
+/// The record of a foreign bundle.
+///
+/// # Errors
+/// When it is larger than what is kept of others.
+pub fn federated_to_bytes(bundle: &Bundle) -> Result<Vec<u8>, TooLarge> {
+    let kinds = [
+        bundle.x509_authorities().len(),
+        bundle.jwt_authorities().len(),
+        bundle.wit_authorities().len(),
+    ];
+    if kinds.into_iter().any(|keys| keys > MOST_KEYS) {
+        return Err(TooLarge);
+    }
+    let bytes = bundle_to_bytes(bundle);
+    if bytes.len() > MOST_BYTES {
+        return Err(TooLarge);
+    }
+    Ok(bytes)
 }
 
 /// The record of `bundle`.

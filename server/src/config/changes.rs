@@ -16,6 +16,7 @@ impl Config {
             ca,
             node_attestors,
             upstream,
+            federation,
             // Taken over.
             limits: _,
             connections,
@@ -39,6 +40,7 @@ impl Config {
             ("ca", *ca != new.ca),
             ("node_attestors", *node_attestors != new.node_attestors),
             ("upstream_authority", *upstream != new.upstream),
+            ("federation", *federation != new.federation),
             ("limits.connections", *connections != new.connections),
             ("nodes", *pruning != new.pruning),
             ("signing.threads", *signing_threads != new.signing_threads),

@@ -3,6 +3,7 @@
 //! `config/example.toml` is what `muster-server config example` prints. It holds every key with its default, and a test reads it.
 
 mod changes;
+mod federation;
 mod node_attestors;
 mod publishers;
 mod read;
@@ -26,6 +27,8 @@ use crate::node_attestors::NodeAttestorsConfig;
 use crate::nodes::Pruning;
 
 pub use publishers::PublisherConfig;
+
+pub use federation::{ConfiguredPeer, FederationConfig};
 
 /// The commented example, with the defaults.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -51,6 +54,8 @@ pub struct Config {
     pub node_attestors: NodeAttestorsConfig,
     /// Who signs our authorities; without it they sign themselves.
     pub upstream: Option<UpstreamConfig>,
+    /// Other trust domains.
+    pub federation: FederationConfig,
     /// Rate limits.
     pub limits: LimitSettings,
     /// How many connections the TCP door holds.
@@ -117,6 +122,7 @@ impl Config {
             ca: CaConfig::default(),
             node_attestors: NodeAttestorsConfig::default(),
             upstream: None,
+            federation: FederationConfig::default(),
             limits: LimitSettings {
                 attestation: true,
                 signing: true,
@@ -173,7 +179,7 @@ mod tests {
 
     #[test]
     fn every_key_is_in_the_example() {
-        let text = "trust_domain = 'a.org'\nx = 1\n[ca]\nx = 1\n[nodes]\nx = 1\n[node_attestors]\nx = 1\n[node_attestors.x509pop]\nx = 1\n[[node_attestors.k8s_psat.clusters]]\nx = 1\n[limits]\nx = 1\n[signing]\nx = 1\n[http]\nx = 1\n[log]\nx = 1\n[upstream_authority.disk]\nx = 1\n[upstream_authority.spire]\nx = 1\n[upstream_authority.vault]\nx = 1\n[upstream_authority.vault.token]\nx = 1\n[upstream_authority.vault.approle]\nx = 1\n[upstream_authority.vault.cert]\nx = 1\n[upstream_authority.vault.kubernetes]\nx = 1";
+        let text = "trust_domain = 'a.org'\nx = 1\n[ca]\nx = 1\n[nodes]\nx = 1\n[node_attestors]\nx = 1\n[node_attestors.x509pop]\nx = 1\n[[node_attestors.k8s_psat.clusters]]\nx = 1\n[limits]\nx = 1\n[signing]\nx = 1\n[federation]\nx = 1\n[federation.endpoint]\nlisten = 'x'\nx = 1\n[federation.endpoint.acme]\nx = 1\n[[federation.peers]]\nx = 1\n[http]\nx = 1\n[log]\nx = 1\n[upstream_authority.disk]\nx = 1\n[upstream_authority.spire]\nx = 1\n[upstream_authority.vault]\nx = 1\n[upstream_authority.vault.token]\nx = 1\n[upstream_authority.vault.approle]\nx = 1\n[upstream_authority.vault.cert]\nx = 1\n[upstream_authority.vault.kubernetes]\nx = 1";
         let error = Config::parse("t", text).unwrap_err().to_string();
         let known = error
             .lines()

@@ -11,7 +11,7 @@ use muster_runtime::logging::{Format, Level};
 use muster_transport::TlsLimits;
 
 use super::publishers::publishers;
-use super::{CaConfig, Config, node_attestors, upstream};
+use super::{CaConfig, Config, federation, node_attestors, upstream};
 use crate::api::limits::LimitSettings;
 use crate::ca::{Lifetimes, OverCap, Wildcards, life};
 use crate::nodes::Pruning;
@@ -57,6 +57,7 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
     let node_attestors = node_attestors::read(&mut table.table("node_attestors"));
     let pruning = pruning(&mut table.table("nodes"));
     let upstream = upstream::read(table);
+    let federation = federation::read(&mut table.table("federation"), trust_domain.as_ref());
     let mut limits = table.table("limits");
     let connections = connections(&mut limits);
     let limits = LimitSettings {
@@ -91,6 +92,7 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
         ca: ca?,
         node_attestors,
         upstream,
+        federation,
         limits,
         connections,
         pruning,

@@ -53,6 +53,8 @@ pub struct View {
     tokens: HashTrieMapSync<[u8; 32], Arc<TokenRecord>>,
     grants: Grants,
     documents: [Documents; 5],
+    /// When a record of each of these trees was last put or deleted.
+    changed: [Revision; 5],
 }
 
 /// An entry before and after a commit.
@@ -86,6 +88,7 @@ impl View {
             tokens: HashTrieMapSync::default(),
             grants: Grants::default(),
             documents: Default::default(),
+            changed: Default::default(),
         }
     }
 
@@ -262,6 +265,14 @@ impl View {
             .map(|(name, document)| (&**name, document))
     }
 
+    /// The revision at which such a tree last changed, as far as this view knows: whoever reads all of it looks here first.
+    pub fn changed_at(&self, tree: Tree) -> Revision {
+        document_index(tree)
+            .and_then(|index| self.changed.get(index))
+            .copied()
+            .unwrap_or_default()
+    }
+
     /// How many records such a tree has.
     pub fn document_count(&self, tree: Tree) -> usize {
         document_index(tree)
@@ -327,6 +338,9 @@ impl View {
             }
             tree => {
                 touched.bundles |= tree == Tree::Bundles;
+                if let Some(changed) = document_index(tree).and_then(|index| self.changed.get_mut(index)) {
+                    *changed = version.max(*changed);
+                }
                 let Some(documents) = document_index(tree).and_then(|index| self.documents.get_mut(index))
                 else {
                     return Ok(());

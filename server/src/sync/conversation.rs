@@ -10,7 +10,7 @@ use tokio::time::{Instant, interval_at, timeout, timeout_at};
 use tonic::{Code, Streaming};
 use tracing::{info, warn};
 
-use super::{comparison::Comparison, connections::Connected, messages, outlet::Inlet};
+use super::{comparison::Comparison, connections::Connected, federated::Federated, messages, outlet::Inlet};
 use crate::{
     api::{Caller, Context, Dismissal, Refusal},
     nodes::NodeView,
@@ -21,6 +21,8 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// How long a node has, in all, for its first message and for what it holds.
 const GREETING: Duration = Duration::from_secs(30);
+/// We want to hear of keys that a foreign bundle lacks.
+const UNKNOWN_KEY: &str = "unknown-key";
 /// How long a node may leave everything unread that it is sent.
 const UNREAD: Duration = Duration::from_secs(10);
 
@@ -32,6 +34,8 @@ pub(crate) struct Conversation {
     requests: Streaming<node::SyncRequest>,
     inlet: Inlet<node::SyncResponse>,
     connected: Connected,
+    /// Which bundles the node has to do with, and was told.
+    federated: Federated,
 }
 
 /// Why a stream ends.
@@ -65,6 +69,7 @@ impl Conversation {
             requests,
             inlet,
             connected,
+            federated: Federated::default(),
         })
     }
 
@@ -110,13 +115,14 @@ impl Conversation {
         // Opened before the view is taken, so that no commit falls between.
         let mailbox = self.context.registry.mailbox(&self.id);
         let mut bundles = self.context.bundles.watch();
-        let mut told_bundle = *bundles.borrow_and_update();
+        bundles.mark_unchanged();
         let view = self.context.view_for(&self.caller)?;
         let plan = plan(&view, &hello)?;
         // Welcome first, then the bundle: a node can use no entry without it.
         self.say(sync_response::Message::Welcome(self.welcome(&view, plan)))
             .await?;
-        self.tell_bundle().await?;
+        self.federated.entitled(&view.entitled_set());
+        self.tell_all_bundles().await?;
         let mut told = match plan {
             // The digest was of this view: what changes from here on comes by mail.
             Plan::Current => {
@@ -134,9 +140,7 @@ impl Conversation {
                 mail = mailbox.wait() => told = self.tell_changes(told, &mail).await?,
                 changed = bundles.changed() => {
                     changed.map_err(|_| End::Quiet)?;
-                    if std::mem::replace(&mut told_bundle, *bundles.borrow_and_update()) != told_bundle {
-                        self.tell_bundle().await?;
-                    }
+                    self.tell_bundles().await?;
                 }
                 _ = heartbeat.tick() => {
                     let server_time = self.context.clock.now().as_secs();
@@ -171,7 +175,7 @@ impl Conversation {
     fn welcome(&self, view: &NodeView, plan: Plan) -> node::Welcome {
         node::Welcome {
             position: Some(convert::position_to_wire(&view.position())),
-            capabilities: vec![],
+            capabilities: vec![UNKNOWN_KEY.to_owned()],
             server_time: self.context.clock.now().as_secs(),
             plan: plan.into(),
             heartbeat_millis: u32::try_from(HEARTBEAT.as_millis()).unwrap_or(u32::MAX),
@@ -193,7 +197,10 @@ impl Conversation {
             Comparison::with(&[])
         };
         let view = self.context.view_for(&self.caller)?;
-        let delta = comparison.finish(view.entitled_set());
+        let entitled = view.entitled_set();
+        self.federated.entitled(&entitled);
+        self.tell_bundles().await?;
+        let delta = comparison.finish(entitled);
         self.tell(view.position(), &delta).await?;
         Ok(view.into_view())
     }
@@ -236,6 +243,9 @@ impl Conversation {
             told.delta(&now, &self.id, mail.entries.iter().flat_map(|ids| ids.iter()))
         };
         if !delta.is_empty() {
+            // Before the entries: one that federates is not handed out without what it federates with.
+            self.federated.changed(&delta);
+            self.tell_bundles().await?;
             self.tell(now.position(), &delta).await?;
         }
         Ok(now)
@@ -248,14 +258,24 @@ impl Conversation {
         Ok(())
     }
 
-    async fn tell_bundle(&mut self) -> Result<(), End> {
-        let own = self.context.bundles.own();
-        let bundles = vec![convert::bundle_to_wire(&own, None)];
-        self.say(sync_response::Message::Bundles(node::Bundles {
-            bundles,
-            removed: vec![],
-        }))
-        .await
+    /// Tells all bundles that concern the node, and that those are all: it may hold others from before.
+    async fn tell_all_bundles(&mut self) -> Result<(), End> {
+        let news = self.federated.news(&self.context.bundles.set());
+        for message in messages::bundles(&news.unwrap_or_default(), messages::Told::Whole) {
+            self.send(message).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells what became of the bundles that concern the node.
+    async fn tell_bundles(&mut self) -> Result<(), End> {
+        let Some(news) = self.federated.news(&self.context.bundles.set()) else {
+            return Ok(());
+        };
+        for message in messages::bundles(&news, messages::Told::Changes) {
+            self.send(message).await?;
+        }
+        Ok(())
     }
 
     fn hear(&mut self, request: node::SyncRequest) -> Result<(), Refusal> {
@@ -272,9 +292,16 @@ impl Conversation {
                 }
                 Ok(())
             }
+            Some(sync_request::Message::UnknownKey(unknown)) => {
+                let other = convert::trust_domain("trust_domain", &unknown.trust_domain)?;
+                self.context.federation.met_unknown_key(&other);
+                Ok(())
+            }
             // A kind of message that is newer than this server.
             None => Ok(()),
-            Some(_) => Err(Refusal::invalid("only acknowledgements may follow")),
+            Some(_) => Err(Refusal::invalid(
+                "only acknowledgements and unknown keys may follow",
+            )),
         }
     }
 

@@ -9,6 +9,7 @@ use muster_proto::{
 };
 use prost::Message as _;
 
+use super::federated::News;
 use crate::registry::{Delta, Registered};
 
 /// A message is closed when it has grown past this: well below the 1 MiB that the contract promises, whatever the last
@@ -53,6 +54,48 @@ pub(super) fn removals(position: Position, removals: &[EntryId]) -> node::SyncRe
         removals: removals.iter().map(ToString::to_string).collect(),
         ..part(position)
     }))
+}
+
+/// Whether a list of bundles is all that concerns the node.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Told {
+    /// What changed.
+    Changes,
+    /// All there is; at least one message.
+    Whole,
+}
+
+/// What is new about bundles, in messages of a bounded size. No bundle is so large that it would not fit into one.
+pub(super) fn bundles(news: &News, told: Told) -> Vec<node::SyncResponse> {
+    let (mut messages, mut size) = (vec![node::Bundles::default()], 0);
+    for (bundle, scope) in &news.bundles {
+        let wire = convert::bundle_to_wire(bundle, None);
+        let bytes = wire.encoded_len();
+        if size > 0 && size + bytes > FULL {
+            messages.push(node::Bundles::default());
+            size = 0;
+        }
+        size += bytes;
+        let Some(message) = messages.last_mut() else {
+            continue;
+        };
+        if !scope.prefixes().is_empty() {
+            message.scopes.push(node::Scope {
+                trust_domain: wire.trust_domain.clone(),
+                path_prefixes: scope.prefixes().iter().map(ToString::to_string).collect(),
+            });
+        }
+        message.bundles.push(wire);
+    }
+    // What was taken away comes first.
+    if let Some(first) = messages.first_mut() {
+        first.removed = news.removed.iter().map(ToString::to_string).collect();
+    }
+    if let Some(last) = messages.last_mut() {
+        last.whole = told == Told::Whole;
+    }
+    let messages = messages.into_iter().map(sync_response::Message::Bundles);
+    messages.map(message).collect()
 }
 
 fn part(position: Position) -> node::Update {

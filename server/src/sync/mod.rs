@@ -14,6 +14,7 @@ mod asking;
 mod comparison;
 mod connections;
 mod conversation;
+mod federated;
 mod messages;
 mod outlet;
 mod turns;

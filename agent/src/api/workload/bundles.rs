@@ -28,7 +28,7 @@ impl Shape for X509Bundles {
 
     fn encode(self, view: &WorkloadView) -> Bytes {
         view.encoded(Encoding::X509Bundles, || {
-            let bundles = by_id(&view.bundles, |bundle| bundle.x509_der_concat());
+            let bundles = by_id(&view.bundles, Keys::X509, |bundle| bundle.x509_der_concat());
             X509BundlesResponse {
                 crl: Vec::new(),
                 bundles: bundles.collect(),
@@ -53,7 +53,9 @@ impl Shape for JwtBundles {
 
     fn encode(self, view: &WorkloadView) -> Bytes {
         view.encoded(Encoding::JwtBundles, || {
-            let bundles = by_id(&view.bundles, |bundle| bundle.jwks_for_workload().into());
+            let bundles = by_id(&view.bundles, Keys::Jwt, |bundle| {
+                bundle.jwks_for_workload().into()
+            });
             JwtBundlesResponse {
                 bundles: bundles.collect(),
             }
@@ -81,12 +83,25 @@ fn verdict(view: &WorkloadView, settings: &WorkloadSettings) -> Verdict {
     }
 }
 
+/// Which keys an answer is about.
+#[derive(Clone, Copy)]
+enum Keys {
+    X509,
+    Jwt,
+}
+
+/// The own bundle, and each foreign one that has keys of the kind: one without vouches for nobody (TB 4.1.3), and some clients fail on a bundle that is empty.
 fn by_id<'a>(
     bundles: &'a BundleSet,
+    keys: Keys,
     form: impl Fn(&Bundle) -> Vec<u8> + 'a,
 ) -> impl Iterator<Item = (String, Vec<u8>)> + 'a {
-    bundles
-        .iter()
+    let foreign = bundles.federated().filter(move |bundle| match keys {
+        Keys::X509 => !bundle.x509_authorities().is_empty(),
+        Keys::Jwt => !bundle.jwt_authorities().is_empty(),
+    });
+    std::iter::once(bundles.own())
+        .chain(foreign)
         .map(move |bundle| (bundle.trust_domain().id().to_string(), form(bundle)))
 }
 

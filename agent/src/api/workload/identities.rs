@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use muster_identity::{Facts, Selector, SpiffeId};
+use muster_identity::{Facts, Selector, SpiffeId, TrustDomain};
 use muster_pki::bundle::Bundle;
 use tokio::sync::watch;
 
@@ -26,6 +26,9 @@ pub trait Identities: Send + Sync + 'static {
     /// The bundle of the own trust domain.
     fn own_bundle(&self) -> Arc<Bundle>;
 
+    /// A token names a key that the bundle of this foreign trust domain lacks. There may be a newer bundle.
+    fn met_unknown_key(&self, _trust_domain: &TrustDomain) {}
+
     /// Whether some entry would match if everything of which `unknown` is true were a fact too.
     fn could_match(&self, facts: &Facts, unknown: &dyn Fn(&Selector) -> bool) -> bool;
 }
@@ -47,6 +50,10 @@ impl Identities for Handle {
 
     fn own_bundle(&self) -> Arc<Bundle> {
         self.own_bundle()
+    }
+
+    fn met_unknown_key(&self, trust_domain: &TrustDomain) {
+        self.met_unknown_key(trust_domain);
     }
 
     fn could_match(&self, facts: &Facts, unknown: &dyn Fn(&Selector) -> bool) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use muster_pki::jwt::{VerifiedJwtSvid, verify_jwt_svid};
+use muster_pki::jwt::{VerifiedJwtSvid, VerifyJwtError, verify_jwt_svid};
 use muster_proto::workload::{ValidateJwtsvidRequest, ValidateJwtsvidResponse};
 use prost::Message;
 use prost_types::value::Kind;
@@ -39,8 +39,13 @@ async fn verify(
 ) -> Result<Bytes, Refused> {
     let view = Arc::clone(&call.desk.parts.identities.subscribe(caller.facts()).borrow());
     let now = call.desk.parts.clock.now();
-    let verified =
-        verify_jwt_svid(&request.svid, &*view.bundles, &request.audience, now).map_err(Refused::Token)?;
+    let verified = verify_jwt_svid(&request.svid, &*view.bundles, &request.audience, now);
+    if let Err(VerifyJwtError::NoKey(trust_domain)) = &verified
+        && trust_domain != view.bundles.own().trust_domain()
+    {
+        call.desk.parts.identities.met_unknown_key(trust_domain);
+    }
+    let verified = verified.map_err(Refused::Token)?;
     call.still(&caller)?;
     let own = verified.id().trust_domain() == view.bundles.own().trust_domain();
     let shown = |claim: &str| {

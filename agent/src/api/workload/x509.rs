@@ -89,6 +89,8 @@ fn response(view: &WorkloadView) -> X509svidResponse {
         svids: svids.collect(),
         crl: Vec::new(),
         federated_bundles: federated
+            // One without authorities vouches for nobody, and some clients fail on empty bytes.
+            .filter(|bundle| !bundle.x509_authorities().is_empty())
             .map(|bundle| (bundle.trust_domain().id().to_string(), bundle.x509_der_concat()))
             .collect(),
     }

@@ -89,7 +89,7 @@ pub fn verify_x509_svid(
     let authorities = bundles
         .x509_authorities(id.trust_domain())
         .ok_or_else(|| VerifyError::NoBundle(id.trust_domain().clone()))?;
-let path = Path::find(&leaf, &intermediates, authorities, Profile::Svid, now)?;
+    let path = Path::find(&leaf, &intermediates, authorities, Profile::Svid, now)?;
     second_opinion::confirm(&path, Purpose::Client, now).map_err(VerifyError::SecondOpinion)?;
     if !bundles.admits(&id) {
         return Err(VerifyError::OutOfScope(id));

@@ -62,7 +62,7 @@ pub(super) async fn create(
     let now = context.clock.now();
     let plan = |ground: &mut Ground<'_>, wire: &types::Entry| -> Result<Order, Refused> {
         let (id, spec) = convert::new_entry(wire).map_err(malformed)?;
-        let spec = checked(context, ground.view, spec)?;
+        let spec = checked(context, ground.view, spec, &[])?;
         let (spec, grant) = ground.allowed(context, None, spec)?;
         if let Some(grant) = &grant {
             ground.planned.add(grant);
@@ -102,7 +102,7 @@ pub(super) async fn update(
         let id = convert::entry_id("id", &wire.id).map_err(Refusal::from)?;
         let old = ground.known(&id)?;
         let spec = convert::merge_entry(&old.entry.spec, wire, mask).map_err(malformed)?;
-        let spec = checked(context, ground.view, spec)?;
+        let spec = checked(context, ground.view, spec, &old.entry.spec.federates_with)?;
         let (spec, grant) = ground.allowed(context, Some(&old.entry.spec), spec)?;
         let (entry, changes) = registered_entries::update(old, spec);
         Ok(Order {

@@ -1,6 +1,6 @@
 //! What a change of an entry is planned on: the state, and what the caller may do in it.
 
-use muster_identity::{EntryId, EntrySpec, GrantName};
+use muster_identity::{EntryId, EntrySpec, GrantName, TrustDomain};
 
 use crate::{
     api::{
@@ -47,16 +47,25 @@ impl<'a> Ground<'a> {
 }
 
 /// What neither the single fields nor the entry alone can say: whether this server may have it so.
-pub(super) fn checked(context: &Context, view: &View, mut spec: EntrySpec) -> Result<EntrySpec, Refusal> {
+pub(super) fn checked(
+    context: &Context,
+    view: &View,
+    mut spec: EntrySpec,
+    federated_before: &[TrustDomain],
+) -> Result<EntrySpec, Refusal> {
     spec.check(&context.trust_domain).map_err(malformed)?;
     context
         .wildcards
         .check(spec.dns_names.iter())
         .map_err(|error| Refusal::invalid(format!("dns_names: {error}")))?;
     for other in spec.federates_with.iter() {
-        if view.document(Tree::Bundles, other.as_str().as_bytes()).is_none() {
+        // A peer with a relationship whose bundle has not come yet holds up no registration, and what an entry has it may keep.
+        let known = federated_before.contains(other)
+            || view.document(Tree::Bundles, other.as_str().as_bytes()).is_some()
+            || context.federation.peers().get(view, other).is_some();
+        if !known {
             return Err(Refusal::invalid(format!(
-                "federates_with: unable to find federated bundle {other:?}; set it first"
+                "federates_with: unable to find federated bundle \"{other}\"; set it first"
             )));
         }
     }

@@ -1,0 +1,125 @@
+//! From a document that came to the log.
+
+use muster_audit::{Action, Actor, Audit, AuditError, Event, Object, Outcome};
+use muster_identity::TrustDomain;
+use muster_pki::bundle::{Bundle, Succession};
+use tracing::{info, warn};
+
+use super::{Peers, Source};
+use crate::bundles::{BundleRecordError, Bundles, TooLarge, bundle_from_bytes, federated_to_bytes};
+use crate::registry::{CommitError, Registry, View};
+use crate::store::{Change, Expect, Tree};
+
+/// How often it is tried again when somebody else changes the same bundle.
+const TRIES: usize = 4;
+
+/// Puts bundles that came into the log.
+#[derive(Clone)]
+pub(super) struct Adopter {
+    pub(super) registry: Registry,
+    pub(super) bundles: Bundles,
+    pub(super) peers: Peers,
+    pub(super) audit: Audit,
+}
+
+/// Why a bundle that came is not taken; what is held stays.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AdoptError {
+    /// The relationship ended, changed or was revoked while it was fetched.
+    #[error("the relationship is not what it was when the bundle was asked for")]
+    Over,
+    /// A replay, or a peer that was set back.
+    #[error(
+        "the bundle has sequence {offered}, older than {held}, which is held (Trust Domain and Bundle 4.1.1)"
+    )]
+    Older {
+        /// What is held.
+        held: u64,
+        /// What came.
+        offered: u64,
+    },
+    /// More than is kept of others.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// What is held can't be read.
+    #[error(transparent)]
+    Record(#[from] BundleRecordError),
+    /// It is not on record, so it is not done.
+    #[error("recording it")]
+    Audit(#[from] AuditError),
+    /// The log did not take it.
+    #[error("keeping it")]
+    Commit(#[from] CommitError),
+}
+
+impl Adopter {
+    /// Takes a bundle that came from `source`, if it is newer than what is held. Whether it changed anything.
+    pub(super) async fn adopt(&self, bundle: &Bundle, source: &Source) -> Result<bool, AdoptError> {
+        let trust_domain = bundle.trust_domain();
+        let bytes = federated_to_bytes(bundle)?;
+        // As it will be read again: the record leaves out what has no place in it, and that is no difference.
+        let bundle = bundle_from_bytes(&bytes)?;
+        let mut tries = 0;
+        loop {
+            let view = self.registry.view();
+            self.still(&view, trust_domain, source)?;
+            let name = trust_domain.as_str().as_bytes();
+            let (held, expect) = match view.document(Tree::Bundles, name) {
+                Some(document) => (
+                    Some(bundle_from_bytes(&document.value)?),
+                    Expect::At(document.version),
+                ),
+                None => (None, Expect::Absent),
+            };
+            let succession = held
+                .as_ref()
+                .map_or(Succession::Newer, |held| held.compare_fetched(&bundle));
+            let sequence = |bundle: &Bundle| bundle.sequence().unwrap_or(0);
+            match succession {
+                Succession::Same => return Ok(false),
+                Succession::Older => {
+                    return Err(AdoptError::Older {
+                        held: held.as_ref().map_or(0, sequence),
+                        offered: sequence(&bundle),
+                    });
+                }
+                Succession::Newer => {}
+                Succession::Uncounted => {
+                    warn!(trust_domain = %trust_domain, sequence = sequence(&bundle), "a peer's bundle changed under the same sequence; taken");
+                }
+            }
+            let event = Event::new(Actor::Daemon, Action::BundleSet, Outcome::Done)
+                .object(Object::bundle(trust_domain))
+                .fact("sequence", sequence(&bundle))
+                .fact("x509_authorities", bundle.x509_authorities().len())
+                .fact("jwt_authorities", bundle.jwt_authorities().len());
+            self.audit.record(event.clone()).await?;
+            let put = Change::put(Tree::Bundles, name, bytes.clone(), expect);
+            tries += 1;
+            match self.registry.commit(vec![put]).await {
+                Ok(_) => break,
+                Err(CommitError::Conflict(_)) if tries < TRIES => {}
+                Err(error) => {
+                    self.audit.record(event.outcome(Outcome::failed(&error))).await?;
+                    return Err(error.into());
+                }
+            }
+        }
+        self.bundles.refresh(&self.registry.view())?;
+        if bundle.is_empty() {
+            warn!(trust_domain = %trust_domain, "a peer's bundle is empty: nothing of its trust domain verifies any more");
+        } else {
+            info!(trust_domain = %trust_domain, sequence = bundle.sequence(), "a peer's bundle changed");
+        }
+        Ok(true)
+    }
+
+    /// Whether the relationship is still the one that the bundle was asked for under.
+    fn still(&self, view: &View, trust_domain: &TrustDomain, source: &Source) -> Result<(), AdoptError> {
+        let peer = self.peers.get(view, trust_domain);
+        let counts = peer.is_some_and(|peer| {
+            peer.relationship.revoked_at.is_none() && peer.relationship.source.as_ref() == Some(source)
+        });
+        counts.then_some(()).ok_or(AdoptError::Over)
+    }
+}
