@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{audit, authority, bundle, dev, entry, fetch, grant, health, log, mint, node, token, validate};
+use crate::{
+    audit, authority, bundle, dev, entry, federation, fetch, grant, health, log, mint, node, token, validate,
+};
 
 /// Identities for the processes that earned them.
 #[derive(Debug, Parser)]
@@ -52,6 +54,9 @@ pub(crate) enum Command {
     /// Authorities: what signs, and its forced rotation.
     #[command(subcommand)]
     Authority(authority::AuthorityCommand),
+    /// Other trust domains: whose SVIDs our workloads can verify.
+    #[command(subcommand)]
+    Federation(federation::FederationCommand),
     /// Sign an SVID by name, without a node or an entry.
     #[command(subcommand)]
     Mint(mint::MintCommand),

@@ -1,11 +1,16 @@
 //! `muster bundle`: the keys by which SVIDs are verified.
 
+use std::path::{Path, PathBuf};
+
 use clap::{Subcommand, ValueEnum};
+use muster_identity::TrustDomain;
 use muster_pki::{bundle::Bundle, x509::X509Authority};
 use muster_proto::{
     convert,
     spire::server::bundle::{
-        CountBundlesRequest, GetBundleRequest, ListFederatedBundlesRequest, bundle_client::BundleClient,
+        BatchDeleteFederatedBundleRequest, BatchSetFederatedBundleRequest, CountBundlesRequest,
+        GetBundleRequest, GetFederatedBundleRequest, ListFederatedBundlesRequest,
+        batch_delete_federated_bundle_request, bundle_client::BundleClient,
     },
     spire::types,
 };
@@ -23,12 +28,16 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BundleCommand {
-    /// Show the server's own bundle.
+    /// Show the server's own bundle, or that of another trust domain.
     Show(Show),
     /// List the own and the federated bundles.
     List(Plain),
     /// Count bundles, the own one too.
     Count(Plain),
+    /// Set the bundle of another trust domain, in the place of one that is held.
+    Set(Set),
+    /// Delete the bundle of another trust domain.
+    Delete(Delete),
 }
 
 impl BundleCommand {
@@ -37,6 +46,8 @@ impl BundleCommand {
             Self::Show(command) => command.run().await,
             Self::List(command) => command.list(style).await,
             Self::Count(command) => command.count().await,
+            Self::Set(command) => command.run().await,
+            Self::Delete(command) => command.run().await,
         }
     }
 }
@@ -51,6 +62,9 @@ enum Format {
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Show {
+    /// The other trust domain. [default: the server's own]
+    #[arg(value_name = "TRUST DOMAIN")]
+    trust_domain: Option<TrustDomain>,
     /// Print the bundle itself in this form, for a file. [default: a summary]
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -60,7 +74,11 @@ pub(crate) struct Show {
 
 impl Show {
     async fn run(self) -> Result<Answer, Failure> {
-        let bundle = own(&mut client(&self.socket).await?).await?;
+        let mut client = client(&self.socket).await?;
+        let bundle = match &self.trust_domain {
+            None => own(&mut client).await?,
+            Some(other) => foreign(&mut client, other).await?,
+        };
         let text = match self.format {
             None => summary(&bundle),
             Some(Format::Pem) => bundle.x509_pem(),
@@ -126,6 +144,119 @@ impl Plain {
             json!({ "count": count }),
         ))
     }
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Set {
+    /// The other trust domain.
+    #[arg(value_name = "TRUST DOMAIN")]
+    trust_domain: TrustDomain,
+    /// Its bundle: a SPIFFE bundle document, PEM or DER.
+    file: PathBuf,
+    #[command(flatten)]
+    socket: ServerSocket,
+}
+
+impl Set {
+    async fn run(self) -> Result<Answer, Failure> {
+        let bundle = from_file(&self.trust_domain, &self.file)?;
+        let request = BatchSetFederatedBundleRequest {
+            bundle: vec![convert::bundle_to_wire(&bundle, None)],
+            output_mask: None,
+        };
+        let what = "could not set the bundle";
+        let answer = client(&self.socket)
+            .await?
+            .batch_set_federated_bundle(request)
+            .await;
+        let results = answer
+            .map_err(|status| Failure::status(what, &status))?
+            .into_inner()
+            .results;
+        convert::check_status(results.first().and_then(|result| result.status.as_ref()))
+            .map_err(|status| Failure::status(what, &status))?;
+        Ok(Answer::new(summary(&bundle), json(&bundle)))
+    }
+}
+
+/// What becomes of entries that federate with the trust domain.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum Mode {
+    /// Refuse while there are any.
+    #[default]
+    Restrict,
+    /// Keep them, without the federation.
+    Dissociate,
+    /// Delete them.
+    Delete,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Delete {
+    /// The other trust domain.
+    #[arg(value_name = "TRUST DOMAIN")]
+    trust_domain: TrustDomain,
+    /// What becomes of entries that federate with it.
+    #[arg(long, value_enum, default_value_t)]
+    mode: Mode,
+    #[command(flatten)]
+    socket: ServerSocket,
+}
+
+impl Delete {
+    async fn run(self) -> Result<Answer, Failure> {
+        use batch_delete_federated_bundle_request::Mode as Wire;
+        let mode = match self.mode {
+            Mode::Restrict => Wire::Restrict,
+            Mode::Dissociate => Wire::Dissociate,
+            Mode::Delete => Wire::Delete,
+        };
+        let request = BatchDeleteFederatedBundleRequest {
+            trust_domains: vec![self.trust_domain.to_string()],
+            mode: mode.into(),
+        };
+        let what = "could not delete the bundle";
+        let answer = client(&self.socket)
+            .await?
+            .batch_delete_federated_bundle(request)
+            .await;
+        let results = answer
+            .map_err(|status| Failure::status(what, &status))?
+            .into_inner()
+            .results;
+        convert::check_status(results.first().and_then(|result| result.status.as_ref()))
+            .map_err(|status| Failure::status(what, &status))?;
+        let text = format!("The bundle of {} is deleted", self.trust_domain);
+        Ok(Answer::new(
+            text,
+            json!({ "deleted": self.trust_domain.as_str() }),
+        ))
+    }
+}
+
+/// Reads a bundle that somebody put into a file.
+pub(crate) fn from_file(trust_domain: &TrustDomain, file: &Path) -> Result<Bundle, Failure> {
+    let what = || format!("could not read the bundle {}", file.display());
+    let bytes = std::fs::read(file).map_err(|error| Failure::usage(what(), error))?;
+    let parsed = Bundle::from_file_bytes(trust_domain.clone(), &bytes);
+    let parsed = parsed.map_err(|error| {
+        Failure::usage(what(), crate::failure::chain(&error))
+            .next("muster validate bundle tells more about it")
+    })?;
+    Ok(parsed.bundle)
+}
+
+async fn foreign(client: &mut BundleClient<Channel>, name: &TrustDomain) -> Result<Bundle, Failure> {
+    let request = GetFederatedBundleRequest {
+        trust_domain: name.to_string(),
+        output_mask: None,
+    };
+    let answer = client.get_federated_bundle(request).await;
+    read(
+        &answer
+            .map_err(|status| Failure::status("could not read the bundle", &status))?
+            .into_inner(),
+    )
 }
 
 async fn client(socket: &ServerSocket) -> Result<BundleClient<Channel>, Failure> {

@@ -1,11 +1,11 @@
 //! `muster`: the operator's command.
 //!
 //! ```text
-//! entry, node, token, grant, bundle, authority, mint, log, health ─gRPC, admin socket→ server or agent
-//! fetch                                                           ─gRPC, Workload API→ agent, as any workload
-//! audit                                                           ─→ the files of an audit log, no daemon
-//! validate                                                        ─→ muster-pki, no daemon, no clock but the one you name
-//! dev                                                             ─→ a server and an agent inside this process
+//! entry, node, token, grant, bundle, authority, federation, mint, log, health ─gRPC, admin socket→ server or agent
+//! fetch                                                                       ─gRPC, Workload API→ agent, as any workload
+//! audit                                                                       ─→ the files of an audit log, no daemon
+//! validate                                                                    ─→ muster-pki, no daemon, no clock but the one you name
+//! dev                                                                         ─→ a server and an agent inside this process
 //! ```
 //!
 //! One file for each noun of the command. A command returns what is to be printed ([`output::Answer`]) or why it
@@ -23,6 +23,7 @@ mod dev;
 mod duration;
 mod entry;
 mod failure;
+mod federation;
 mod fetch;
 mod files;
 mod fingerprint;
@@ -76,6 +77,7 @@ async fn run(command: Command, style: &Style) -> Result<Answer, Failure> {
         Command::Grant(command) => command.run(style).await,
         Command::Bundle(command) => command.run(style).await,
         Command::Authority(command) => command.run(style).await,
+        Command::Federation(command) => command.run(style).await,
         Command::Mint(command) => command.run().await,
         Command::Fetch(command) => command.run(style).await,
         Command::Validate(command) => command.run(),

@@ -37,7 +37,7 @@ impl Trust for PeerTrust {
                 };
                 // A bundle of another trust domain is none of this peer's business: thousands of them are not verified anew for it.
                 let name = peer.id().trust_domain();
-                let standing = |set: &BundleSet| (set.get(name).map(Arc::as_ptr), set.scope(name).cloned());
+                let standing = |set: &BundleSet| (set.get(name).cloned(), set.scope(name).cloned());
                 let before = standing(&set);
                 loop {
                     if changes.changed().await.is_err() {
