@@ -177,7 +177,7 @@ async fn bundles(cluster: &Cluster) -> std::collections::HashMap<String, Vec<u8>
     within(stream.message()).await.unwrap().unwrap().bundles
 }
 
-async fn validate(cluster: &Cluster, audience: &str, token: &str) -> Result<String, Status> {
+pub(crate) async fn validate(cluster: &Cluster, audience: &str, token: &str) -> Result<String, Status> {
     let message = ValidateJwtsvidRequest {
         audience: audience.to_owned(),
         svid: token.to_owned(),

@@ -15,6 +15,8 @@ mod certificates;
 mod contract;
 mod endpoint;
 mod fake;
+mod federated_bundles;
+mod federation;
 mod issuer;
 mod names;
 mod nodes;
@@ -41,6 +43,8 @@ const SUBJECTS: &[fn(&mut Book)] = &[
     asked_tokens::judge,
     issuer::judge,
     nodes::judge,
+    federated_bundles::judge,
+    federation::judge,
 ];
 
 #[test]

@@ -16,6 +16,7 @@ mod dev;
 mod disk_full;
 mod doors;
 mod executables;
+mod federation;
 mod grants;
 mod hardening;
 mod harness;

@@ -43,6 +43,13 @@ pub fn root() -> &'static Path {
         .expect("tests/ lies in the checkout")
 }
 
+/// The programs of a peer that `tests/run` built, beside the clients; none where it did not.
+pub fn peer(name: &str) -> Option<PathBuf> {
+    let clients = PathBuf::from(std::env::var_os("MUSTER_TEST_CLIENTS")?);
+    let path = clients.parent()?.join("peers").join(name);
+    if path.exists() { Some(path) } else { None }
+}
+
 /// A client of another project, installed by `tests/run`; none where it was not.
 pub fn client(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(std::env::var_os("MUSTER_TEST_CLIENTS")?).join(name);

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 pub use self::{install::from_pem, registration::unix_channel};
 use crate::{Process, Turn, binary};
 
-/// The trust domain of every story.
+/// The trust domain of every story, unless it names others.
 pub const TRUST_DOMAIN: &str = "example.org";
 
 /// What a story wants otherwise than an operator's defaults.
@@ -35,6 +35,7 @@ pub struct Cluster {
     agent: Option<Process>,
     address: String,
     node: String,
+    trust_domain: &'static str,
     runtime: tokio::runtime::Runtime,
     dir: TempDir,
     // The last of all: the daemons above have ended when it is given back.
@@ -44,7 +45,12 @@ pub struct Cluster {
 impl Cluster {
     /// Starts both and waits until a workload could be served.
     pub fn start(settings: &Settings) -> Self {
-        let mut cluster = Self::start_server_only(settings);
+        Self::start_of(TRUST_DOMAIN, settings)
+    }
+
+    /// The same for another trust domain.
+    pub fn start_of(trust_domain: &'static str, settings: &Settings) -> Self {
+        let mut cluster = Self::start_server_of(trust_domain, settings);
         cluster.join(settings);
         cluster.start_agent();
         cluster
@@ -52,6 +58,11 @@ impl Cluster {
 
     /// Starts a server alone, for stories that play the nodes themselves.
     pub fn start_server_only(settings: &Settings) -> Self {
+        Self::start_server_of(TRUST_DOMAIN, settings)
+    }
+
+    /// The same for another trust domain.
+    pub fn start_server_of(trust_domain: &'static str, settings: &Settings) -> Self {
         let turn = Turn::beside_others();
         let dir = tempfile::Builder::new()
             .prefix("muster-story-")
@@ -70,6 +81,7 @@ impl Cluster {
             agent: None,
             address,
             node,
+            trust_domain,
             runtime,
             dir,
             _turn: turn,
@@ -122,6 +134,25 @@ impl Cluster {
     /// The server's door for nodes: host and port.
     pub fn server_address(&self) -> &str {
         &self.address
+    }
+
+    /// The trust domain.
+    pub fn trust_domain(&self) -> &'static str {
+        self.trust_domain
+    }
+
+    /// Where the server's bundle endpoint is, when it has one.
+    pub fn bundle_endpoint(&self) -> SocketAddr {
+        let line = self
+            .server()
+            .line("its bundle endpoint", |line| line.contains("listening"));
+        let (_, rest) = line.split_once("bundle_endpoint=").expect("it has one");
+        let address = rest
+            .trim_start_matches('"')
+            .split([' ', '"'])
+            .next()
+            .unwrap_or_default();
+        address.parse().expect("an address")
     }
 
     /// The node's SPIFFE ID: the parent of what its workloads get.

@@ -16,6 +16,7 @@
 
 mod binaries;
 mod cluster;
+mod endpoint;
 mod kubernetes;
 mod latency;
 mod machine;
@@ -26,10 +27,12 @@ mod polling;
 mod process;
 mod spire;
 mod turn;
+mod web;
 mod workload;
 
-pub use binaries::{binary, client, root};
+pub use binaries::{binary, client, peer, root};
 pub use cluster::{Cluster, Settings, TRUST_DOMAIN, from_pem, unix_channel};
+pub use endpoint::{Reply, ScriptedEndpoint};
 pub use kubernetes::{Kubernetes, Pod};
 pub use latency::Latency;
 pub use machine::{Did, Machine, Network, Packages};
@@ -40,6 +43,7 @@ pub use polling::{Polled, PollingAgent};
 pub use process::{PATIENCE, Process, as_user, until};
 pub use spire::{Home, Said, SpireAgent, SpireServer, SpireSettings, Tool, spire_folder, spire_is_here};
 pub use turn::Turn;
+pub use web::Web;
 pub use workload::Workload;
 
 /// How many rounds a fault story runs: `MUSTER_ROUNDS` for a soak, else its short form.

@@ -2,6 +2,8 @@
 
     client.py fetch-x509 | watch-x509 | fetch-bundles | fetch-jwt AUDIENCE... | fetch-jwt-bundles
     client.py validate-jwt AUDIENCE TOKEN
+    client.py serve ADDRESS PEER-ID         mTLS echo by OpenSSL, with the newest SVIDs and bundles
+    client.py dial ADDRESS PEER-ID N        N new connections, one echo each; stops early when stdin closes
     client.py hammer N            N times: a new connection to the Workload API and one fetch
 
 The Workload API is the one that SPIFFE_ENDPOINT_SOCKET names.
@@ -9,12 +11,17 @@ The Workload API is the one that SPIFFE_ENDPOINT_SOCKET names.
 
 import collections
 import json
+import os
 import re
 import signal
+import socket
+import ssl
 import sys
+import tempfile
 import threading
 
 import spiffe
+from cryptography.hazmat.primitives import serialization
 from spiffe.errors import PySpiffeError
 
 _OUTPUT = threading.Lock()
@@ -79,6 +86,96 @@ def hammer(rounds):
     event("hammered", ok=served, failed=rounds - served, errors=refused)
 
 
+class Identity:
+    """What the Workload API gave last, as OpenSSL wants it: an SVID, and the bundle of the peer's own trust domain alone."""
+
+    def __init__(self, client, peer):
+        self._peer, self._context = peer, None
+        self._arrived = threading.Event()
+        self._handle = client.stream_x509_contexts(self._take, failure)
+        self._arrived.wait(60)
+
+    def _take(self, context):
+        self._context = context
+        self._arrived.set()
+
+    def close(self):
+        self._handle.cancel()
+
+    def tls(self, protocol):
+        context = self._context
+        domain = spiffe.TrustDomain(self._peer.split("/")[2])
+        bundle = context.x509_bundle_set.get_bundle_for_trust_domain(domain)
+        if bundle is None:
+            raise OSError(f"no bundle for {domain}")
+        pem = serialization.Encoding.PEM
+        svid = context.default_svid
+        tls = ssl.SSLContext(protocol)
+        tls.check_hostname = False
+        tls.verify_mode = ssl.CERT_REQUIRED
+        tls.load_verify_locations(cadata="".join(a.public_bytes(pem).decode() for a in bundle.x509_authorities))
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "svid.pem")
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+                for certificate in svid.cert_chain:
+                    file.write(certificate.public_bytes(pem))
+                file.write(
+                    svid.private_key.private_bytes(
+                        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+                    )
+                )
+            tls.load_cert_chain(path)
+        return tls
+
+    def check(self, connection):
+        names = [value for kind, value in connection.getpeercert().get("subjectAltName", ()) if kind == "URI"]
+        if names != [self._peer]:
+            raise OSError(f"the peer is {names}")
+
+
+def serve(client, address, peer):
+    identity = Identity(client, peer)
+    host, port = address.rsplit(":", 1)
+    listener = socket.create_server((host, int(port)))
+    event("listening", addr="%s:%d" % listener.getsockname()[:2])
+    while True:
+        plain, _ = listener.accept()
+        threading.Thread(target=echo_back, args=(identity, plain), daemon=True).start()
+
+
+def echo_back(identity, plain):
+    try:
+        with identity.tls(ssl.PROTOCOL_TLS_SERVER).wrap_socket(plain, server_side=True) as connection:
+            identity.check(connection)
+            while data := connection.recv(1024):
+                connection.sendall(data)
+    except OSError as error:
+        event("refused", message=str(error))
+
+
+def dial(client, address, peer, rounds):
+    identity = Identity(client, peer)
+    host, port = address.rsplit(":", 1)
+    closed = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), closed.set()), daemon=True).start()
+    served, refused = 0, []
+    for _ in range(rounds):
+        if closed.is_set():
+            break
+        try:
+            with socket.create_connection((host, int(port)), timeout=30) as plain:
+                with identity.tls(ssl.PROTOCOL_TLS_CLIENT).wrap_socket(plain) as connection:
+                    identity.check(connection)
+                    connection.sendall(b"hello")
+                    if connection.recv(5) != b"hello":
+                        raise OSError("the echo is another")
+            served += 1
+        except OSError as error:
+            refused.append(str(error))
+    identity.close()
+    event("dialed", ok=served, failed=len(refused), errors=refused[:20])
+
+
 def run(command, args):
     if command == "hammer":
         hammer(int(args[0]))
@@ -105,6 +202,10 @@ def run(command, args):
                 "jwt-bundles",
                 bundles=[{"trust_domain": b.trust_domain.name, "authorities": len(b.jwt_authorities)} for b in bundles],
             )
+        elif command == "serve":
+            serve(client, args[0], args[1])
+        elif command == "dial":
+            dial(client, args[0], args[1], int(args[2]))
         elif command == "validate-jwt":
             event("valid", id=str(client.validate_jwt_svid(token=args[1], audience=args[0]).spiffe_id))
         else:

@@ -8,13 +8,16 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{Cluster, Settings, TRUST_DOMAIN};
+use super::{Cluster, Settings};
 use crate::binary;
 
 impl Cluster {
     pub(super) fn write_server_config(&self, settings: &Settings) {
         let dir = self.path().display();
-        let mut text = format!("trust_domain = \"{TRUST_DOMAIN}\"\ndata_dir = \"{dir}/server/data\"\n");
+        let mut text = format!(
+            "trust_domain = \"{}\"\ndata_dir = \"{dir}/server/data\"\n",
+            self.trust_domain()
+        );
         writeln!(text, "listen = \"{}\"", self.address).unwrap();
         writeln!(text, "admin_socket = \"{dir}/server/admin.sock\"").unwrap();
         text += &settings.server.replace("{dir}", &dir.to_string());
@@ -68,7 +71,7 @@ impl Cluster {
             "joining: {}",
             String::from_utf8_lossy(&joined.stderr)
         );
-        self.node = format!("spiffe://{TRUST_DOMAIN}/spire/agent/join_token/{token}");
+        self.node = format!("spiffe://{}/spire/agent/join_token/{token}", self.trust_domain());
     }
 
     /// The server's authorities, as they are carried over by hand.

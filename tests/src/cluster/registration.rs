@@ -12,7 +12,7 @@ use muster_proto::spire::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-use super::{Cluster, TRUST_DOMAIN};
+use super::Cluster;
 
 impl Cluster {
     /// Registers `path` for callers of which all `selectors` hold; returns the entry's id.
@@ -23,13 +23,15 @@ impl Cluster {
     /// An entry below this node, for a story that wants to add to it before [`Cluster::register_entry`].
     pub fn entry(&self, path: &str, selectors: &[&str]) -> types::Entry {
         let member = |path: &str| types::Spiffeid {
-            trust_domain: TRUST_DOMAIN.into(),
+            trust_domain: self.trust_domain().into(),
             path: path.into(),
         };
         types::Entry {
             spiffe_id: Some(member(path)),
             parent_id: Some(member(
-                self.node.strip_prefix("spiffe://example.org").unwrap_or_default(),
+                self.node
+                    .strip_prefix(&format!("spiffe://{}", self.trust_domain()))
+                    .unwrap_or_default(),
             )),
             selectors: selectors
                 .iter()
