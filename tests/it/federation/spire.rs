@@ -187,7 +187,7 @@ fn workloads_of_muster_and_of_spire_verify_each_other_by_both_profiles() {
         ]);
         let api = spire.workload_api();
         until("SPIRE's agent to have the entry", || {
-            let fetched = Workload::Go.start_on(&api, None, &["fetch-x509"]);
+            let fetched = Workload::Go.start_at(&api, None, &["fetch-x509"]);
             let event = fetched.event_where("an answer", |event| {
                 event["event"] == "x509" || event["event"] == "error"
             });
@@ -199,10 +199,10 @@ fn workloads_of_muster_and_of_spire_verify_each_other_by_both_profiles() {
         let serving = Workload::Go.start(&ours, &["serve", "127.0.0.1:0", &db_id]);
         let address = serving.event("listening")["addr"].as_str().unwrap().to_owned();
         let dialed = Workload::Python
-            .start_on(&api, None, &["dial", &address, web_id, "10"])
+            .start_at(&api, None, &["dial", &address, web_id, "10"])
             .event("dialed");
         assert_eq!(dialed["ok"], 10, "{dialed}");
-        let serving = Workload::Python.start_on(&api, None, &["serve", "127.0.0.1:0", web_id]);
+        let serving = Workload::Python.start_at(&api, None, &["serve", "127.0.0.1:0", web_id]);
         let address = serving.event("listening")["addr"].as_str().unwrap().to_owned();
         let dialed = Workload::Go
             .start(&ours, &["dial", &address, &db_id, "10"])
@@ -210,7 +210,7 @@ fn workloads_of_muster_and_of_spire_verify_each_other_by_both_profiles() {
         assert_eq!(dialed["ok"], 10, "{dialed}");
 
         let theirs = Workload::Go
-            .start_on(&api, None, &["fetch-jwt", "web"])
+            .start_at(&api, None, &["fetch-jwt", "web"])
             .event("jwt");
         let theirs = theirs["svids"][0]["token"].as_str().unwrap().to_owned();
         assert_eq!(
@@ -221,7 +221,7 @@ fn workloads_of_muster_and_of_spire_verify_each_other_by_both_profiles() {
         );
         let token = token(&ours, Workload::Python, "db");
         let valid = Workload::Go
-            .start_on(&api, None, &["validate-jwt", "db", &token])
+            .start_at(&api, None, &["validate-jwt", "db", &token])
             .event("valid");
         assert_eq!(valid["id"], web_id);
     }
