@@ -152,27 +152,6 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
     );
     let renewal_due = server_svid.renew().await?;
 
-    let endpoint = match &config.federation.endpoint {
-        None => None,
-        Some(endpoint) => {
-            let state = EndpointState {
-                trust_domain: &config.trust_domain,
-                data_dir: &config.data_dir,
-                seal: &state.seal,
-            };
-            let rule = config.federation.addresses;
-            Some(Endpoint::bind(endpoint, resolver.clone(), rule, &state).await?)
-        }
-    };
-    let doors = Doors::bind(&config, &bundles, resolver, &clock).await?;
-    let http = match config.http {
-        None => None,
-        Some(address) => Some(
-            HttpDoor::bind(address)
-                .await
-                .map_err(|source| BuildError::Http { address, source })?,
-        ),
-    };
     let node_attestors = NodeAttestors::new(&config.trust_domain, config.node_attestors)?;
     take_first_bundles(&config.federation.peers, &registry, &bundles, &state.audit).await?;
     let roots = web_roots(config.federation.ca_file.as_deref())?;
@@ -189,6 +168,27 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         state.audit.clone(),
         Arc::clone(&clock),
     );
+    let endpoint = match &config.federation.endpoint {
+        None => None,
+        Some(endpoint) => {
+            let state = EndpointState {
+                trust_domain: &config.trust_domain,
+                data_dir: &config.data_dir,
+                seal: &state.seal,
+            };
+            let rule = config.federation.addresses;
+            Some(Endpoint::bind(endpoint, resolver.clone(), rule, &state).await?)
+        }
+    };
+    let doors = Doors::bind(&config, &bundles, resolver, &clock, &federation).await?;
+    let http = match config.http {
+        None => None,
+        Some(address) => Some(
+            HttpDoor::bind(address)
+                .await
+                .map_err(|source| BuildError::Http { address, source })?,
+        ),
+    };
     let context = Arc::new(Context {
         meter: metrics.register(Meter::register),
         trust_domain: config.trust_domain.clone(),

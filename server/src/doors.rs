@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use muster_pki::tls::{ClientAuth, PeerIds, SvidResolver, server_config};
+use muster_pki::tls::{ClientAuth, PeerIds, PeerVerifier, SvidResolver, provider, server_config_with};
 use muster_proto::authority::rotation_server::RotationServer;
 use muster_proto::delivery::delivery_server::DeliveryServer;
 use muster_proto::federation::federation_server::FederationServer;
@@ -44,6 +44,7 @@ use crate::api::svid::SvidService;
 use crate::api::trust_domain::TrustDomainService;
 use crate::bundles::{Bundles, PeerTrust};
 use crate::config::Config;
+use crate::federation::Federation;
 
 /// The largest message that administrators' services read: gRPC's default, which SPIRE's clients count on for their batches.
 const LARGEST_BATCH: usize = 4 << 20;
@@ -92,8 +93,14 @@ impl Doors {
         bundles: &Bundles,
         svid: SvidResolver,
         clock: &Arc<dyn Clock>,
+        federation: &Federation,
     ) -> Result<Self, DoorError> {
-        let tls: Arc<ServerConfig> = server_config(bundles.cell(), PeerIds::Any, ClientAuth::Optional, svid)?;
+        let federation = federation.clone();
+        let verifier = PeerVerifier::new(bundles.cell(), PeerIds::Any, ClientAuth::Optional, &provider())
+            .noting(Arc::new(move |trust_domain| {
+                federation.met_unknown_key(trust_domain);
+            }));
+        let tls: Arc<ServerConfig> = server_config_with(verifier, svid)?;
         let address = config.listen;
         let tcp = TlsDoor::bind(address, Arc::new(move || Arc::clone(&tls)), config.connections).await;
         let tcp = tcp.map_err(|source| DoorError::Tcp { address, source })?;

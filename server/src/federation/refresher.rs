@@ -20,8 +20,8 @@ use super::fetch::{FetchError, Fetcher};
 use super::handle::{Federation, RefreshError, Wish};
 use super::refresh::{Order, Outcome, Refreshes};
 use super::status::{PeerStatus, Statuses};
-use super::take::{Came, take};
-use super::{Peers, Source};
+use super::take::{Came, TakeError, take};
+use super::{Peers, Profile, Source};
 use crate::bundles::Bundles;
 use crate::registry::Registry;
 use crate::store::Tree;
@@ -57,6 +57,8 @@ type Running = Abortable<BoxFuture<'static, Ended>>;
 struct Ended {
     order: Order<Source>,
     came: Result<Came, String>,
+    /// Another trust domain, whose bundle lacks the authority of this one's endpoint.
+    unknown: Option<TrustDomain>,
 }
 
 impl Refresher {
@@ -191,7 +193,9 @@ impl Refresher {
 
     fn ended(&mut self, ended: Result<Ended, Aborted>) {
         // One that waited and was given up, or one of a peer that is gone, is out of the books already.
-        let Ok(Ended { order, came }) = ended else { return };
+        let Ok(Ended { order, came, unknown }) = ended else {
+            return;
+        };
         self.asking = self.asking.saturating_sub(usize::from(!order.wait));
         let (name, now) = (&order.trust_domain, self.clock.now());
         self.handles.remove(name);
@@ -203,6 +207,9 @@ impl Refresher {
             Err(_) => Outcome::Failed,
         };
         self.machine.finished(name, outcome, now);
+        if let Some(other) = unknown {
+            self.machine.met_unknown_key(&other, now);
+        }
         for answer in self.asked.remove(name).into_iter().flatten() {
             let told = came
                 .as_ref()
@@ -282,8 +289,20 @@ fn confirmed(status: &mut PeerStatus, came: Came, now: UnixTime) {
 
 async fn fetching(fetcher: Fetcher, adopter: Adopter, order: Order<Source>, tag: Option<String>) -> Ended {
     let came = take(&fetcher, &adopter, &order, tag).await;
+    let unknown = match (&came, &order.source) {
+        (
+            Err(TakeError::Fetch(error)),
+            Source::Endpoint {
+                profile: Profile::Spiffe(id),
+                ..
+            },
+        ) if error.is_unknown_authority() && *id.trust_domain() != order.trust_domain => {
+            Some(id.trust_domain().clone())
+        }
+        _ => None,
+    };
     let came = came.map_err(|error| FetchError::story(&error as &dyn Error));
-    Ended { order, came }
+    Ended { order, came, unknown }
 }
 
 async fn sleep_until(clock: &dyn Clock, at: Option<UnixTime>) {

@@ -23,7 +23,7 @@ use rustls_pki_types::CertificateDer;
 use crate::x509::{ParseSvidError, X509BundleSource, X509Svid};
 
 pub use resolver::{SvidResolver, SvidResolverError};
-pub use verifier::{PeerIds, PeerVerifier, UnexpectedPeer};
+pub use verifier::{NoteUnknown, PeerIds, PeerVerifier, UnexpectedPeer};
 
 /// The bundles that a door trusts, as they are now. Whoever follows the bundles stores the newest set here, and the next
 /// handshake uses it.
@@ -68,8 +68,22 @@ pub fn server_config<B>(
 where
     B: X509BundleSource + Send + Sync + 'static,
 {
+    let verifier = PeerVerifier::new(bundles, callers, client_auth, &provider());
+    server_config_with(verifier, svid)
+}
+
+/// The same with a verifier of the caller's.
+///
+/// # Errors
+/// When rustls refuses its own parts, which would be a fault of ours.
+pub fn server_config_with<B>(
+    verifier: PeerVerifier<B>,
+    svid: SvidResolver,
+) -> Result<Arc<ServerConfig>, rustls::Error>
+where
+    B: X509BundleSource + Send + Sync + 'static,
+{
     let provider = provider();
-    let verifier = PeerVerifier::new(bundles, callers, client_auth, &provider);
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))

@@ -13,7 +13,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::{ClientAuth, SharedBundles};
-use crate::x509::{PathError, VerifyError, X509BundleSource, verify_x509_svid};
+use crate::x509::{PathError, VerifyError, X509BundleSource, X509Svid, verify_x509_svid};
 
 /// Whom a door expects.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -44,7 +44,11 @@ pub struct PeerVerifier<B> {
     expected: PeerIds,
     client_auth: ClientAuth,
     algorithms: WebPkiSupportedAlgorithms,
+    unknown: Option<NoteUnknown>,
 }
+
+/// Told of each peer whose authority is not in the bundle of its trust domain: there may be a newer bundle. Anybody can cause it.
+pub type NoteUnknown = Arc<dyn Fn(&TrustDomain) + Send + Sync>;
 
 impl<B: X509BundleSource> PeerVerifier<B> {
     /// A verifier over bundles that may be swapped at any time.
@@ -60,7 +64,15 @@ impl<B: X509BundleSource> PeerVerifier<B> {
             expected,
             client_auth,
             algorithms: provider.signature_verification_algorithms,
+            unknown: None,
         }
+    }
+
+    /// The same, which says whose authorities it did not know.
+    #[must_use]
+    pub fn noting(mut self, unknown: NoteUnknown) -> Self {
+        self.unknown = Some(unknown);
+        self
     }
 
     fn verify(
@@ -77,7 +89,13 @@ impl<B: X509BundleSource> PeerVerifier<B> {
                 .map(|certificate| CertificateDer::from(certificate.as_ref())),
         );
         let now = UnixTime::from_secs(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
-        let peer = verify_x509_svid(&chain, &**self.bundles.load(), now).map_err(alert)?;
+        let peer = verify_x509_svid(&chain, &**self.bundles.load(), now);
+        if let (Err(VerifyError::Path(PathError::UnknownAuthority)), Some(unknown)) = (&peer, &self.unknown)
+            && let Ok(svid) = X509Svid::parse(vec![CertificateDer::from(leaf.as_ref()).into_owned()])
+        {
+            unknown(svid.id().trust_domain());
+        }
+        let peer = peer.map_err(alert)?;
         if self.expected.expects(peer.id()) {
             Ok(())
         } else {

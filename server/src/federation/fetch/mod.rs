@@ -148,6 +148,18 @@ fn status(code: u16) -> String {
 }
 
 impl FetchError {
+    /// Whether whoever answered is of an authority that the bundle lacks.
+    pub(super) fn is_unknown_authority(&self) -> bool {
+        let Self::Tls { source, .. } = self else {
+            return false;
+        };
+        let cause = source
+            .get_ref()
+            .and_then(|cause| cause.downcast_ref::<rustls::Error>());
+        let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        cause == Some(&unknown)
+    }
+
     /// The error and its causes on one line, for those who are not the log.
     pub fn story(error: &dyn Error) -> String {
         let mut text = error.to_string();
