@@ -152,7 +152,6 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
     );
     let renewal_due = server_svid.renew().await?;
 
-    let node_attestors = NodeAttestors::new(&config.trust_domain, config.node_attestors)?;
     take_first_bundles(&config.federation.peers, &registry, &bundles, &state.audit).await?;
     let roots = web_roots(config.federation.ca_file.as_deref())?;
     let fetcher = Fetcher::new(
@@ -189,6 +188,7 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
                 .map_err(|source| BuildError::Http { address, source })?,
         ),
     };
+    let node_attestors = NodeAttestors::new(&config.trust_domain, config.node_attestors)?;
     let context = Arc::new(Context {
         meter: metrics.register(Meter::register),
         trust_domain: config.trust_domain.clone(),

@@ -198,8 +198,8 @@ impl Upstream {
     /// As the follower does when it hears that a root is tainted.
     pub(super) fn leave_for_test(&self, root: &muster_pki::x509::AuthorityId) {
         let root = root.to_string();
-        self.inner
-            .leaving
-            .send_modify(|leaving| drop(leaving.insert(root)));
+        self.inner.leaving.send_modify(|leaving| {
+            leaving.insert(root);
+        });
     }
 }

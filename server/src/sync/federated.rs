@@ -131,6 +131,7 @@ mod tests {
             },
             version: Revision(1),
             x509_version: Revision(1),
+            made_by: None,
         })
     }
 

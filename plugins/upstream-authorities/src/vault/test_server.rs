@@ -159,7 +159,7 @@ async fn answer(
         state
             .lock()
             .unwrap()
-            .answer(&head.method, head.uri.path(), token, by_certificate, body);
+            .answer(&head.method, head.uri.path(), token, by_certificate, &body);
     let answer = if answer.is_null() {
         Bytes::new()
     } else {
@@ -178,7 +178,7 @@ impl State {
         path: &str,
         token: Option<String>,
         by_certificate: bool,
-        body: Value,
+        body: &Value,
     ) -> (StatusCode, Value) {
         self.calls
             .push((method.to_string(), path.to_owned(), body.clone()));
@@ -193,7 +193,7 @@ impl State {
                 let Some(token) = token.filter(|token| self.tokens.contains_key(token)) else {
                     return (StatusCode::FORBIDDEN, json!({"errors": ["permission denied"]}));
                 };
-                return self.with_token(path, &token, &body);
+                return self.with_token(path, &token, body);
             }
         };
         if !proven {

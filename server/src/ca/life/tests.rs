@@ -393,7 +393,7 @@ fn a_root_that_is_to_be_left_is_left_when_everybody_had_the_time_to_hear_of_the_
         due_below(held, leaf, Spread::Everywhere, None, leaving, now)
     };
     let active = below("old", Stage::Active, 10_000);
-    assert_eq!(due(&[active.clone()], 1), Some(Order::Prepare));
+    assert_eq!(due(std::slice::from_ref(&active), 1), Some(Order::Prepare));
     let next = below("new", Stage::Prepared, 10_000);
     assert_eq!(due(&[active.clone(), next.clone()], 10), None);
     let activate = Some(Order::Activate("new-Prepared".into()));

@@ -183,10 +183,11 @@ impl Endpoint {
             match &tls {
                 // As a server of plain HTTP answers to a hello of TLS.
                 None => drop(tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await),
-                Some(tls) => match TlsAcceptor::from(Arc::clone(tls)).accept(tcp).await {
-                    Ok(stream) => talk(stream, &reply).await,
-                    Err(_) => {}
-                },
+                Some(tls) => {
+                    if let Ok(stream) = TlsAcceptor::from(Arc::clone(tls)).accept(tcp).await {
+                        talk(stream, &reply).await;
+                    }
+                }
             }
         }
     }
@@ -476,9 +477,7 @@ async fn a_redirect_must_show_the_same_spiffe_id() {
             |_| redirect(302, &target),
             asking,
         );
-        let came = second
-            .while_asking(Some(domain.server(id)), |_| ok(DOCUMENT), moving)
-            .await;
+        let came = Box::pin(second.while_asking(Some(domain.server(id)), |_| ok(DOCUMENT), moving)).await;
         assert_eq!(came.is_ok(), followed, "{id}: {came:?}");
     }
 }

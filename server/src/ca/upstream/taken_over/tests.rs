@@ -96,7 +96,7 @@ fn id(root: &X509Authority) -> String {
 fn a_root_that_is_tainted_above_is_tainted_here_once_we_have_left_it() {
     let (old, new) = (root(), root());
     let mut here = Here::new(vec![under(&old, Stage::Active)]);
-    here.told(all(&[old.clone()], &[]));
+    here.told(all(std::slice::from_ref(&old), &[]));
     let both = all(&[old.clone().with_taint(true), new.clone()], &[]);
     let taken = here.told(both);
     assert_eq!(taken.added, [id(&new)]);
@@ -118,7 +118,7 @@ fn a_root_that_is_gone_above_is_gone_here_once_we_have_left_it() {
     let mut here = Here::new(vec![under(&old, Stage::Active)]);
     here.bundle.put_x509_authority(appended.clone());
     here.told(all(&[old.clone(), new.clone()], &[]));
-    let taken = here.told(all(&[new.clone()], &[]));
+    let taken = here.told(all(std::slice::from_ref(&new), &[]));
     assert_eq!((taken.revoked.len(), taken.leaving.len()), (0, 1));
     here.held = vec![under(&old, Stage::Old), under(&new, Stage::Active)];
     assert_eq!(here.look().revoked, [id(&old)]);
@@ -142,8 +142,8 @@ fn what_an_upstream_with_a_part_does_not_name_stays() {
         extent: Extent::Some,
         ..all(roots, &[])
     };
-    here.told(part(&[old.clone()]));
-    here.told(part(&[new.clone()]));
+    here.told(part(std::slice::from_ref(&old)));
+    here.told(part(std::slice::from_ref(&new)));
     assert_eq!(here.roots(), [(id(&old), false), (id(&new), false)]);
 }
 
@@ -152,10 +152,10 @@ fn what_was_taken_out_here_or_has_ended_does_not_come_back() {
     let (one, other) = (root(), root());
     let mut here = Here::new(Vec::new());
     let token = key("theirs");
-    here.told(all(&[one.clone()], &[token.clone()]));
+    here.told(all(std::slice::from_ref(&one), std::slice::from_ref(&token)));
     here.bundle.retain_x509_authorities(|_| false);
     here.bundle.retain_jwt_authorities(|_| false);
-    here.told(all(&[one.clone(), other.clone()], &[token.clone()]));
+    here.told(all(&[one.clone(), other.clone()], std::slice::from_ref(&token)));
     assert_eq!(here.roots(), [(id(&other), false)]);
     assert!(here.bundle.jwt_authorities().is_empty());
 
@@ -172,12 +172,12 @@ fn token_keys_come_and_go_and_ours_are_only_our_own_business() {
     let (ours, theirs) = (key("ours"), key("theirs"));
     let mut here = Here::new(Vec::new());
     here.bundle.put_jwt_authority(ours.clone()).unwrap();
-    let taken = here.told(all(&[], &[theirs.clone()]));
+    let taken = here.told(all(&[], std::slice::from_ref(&theirs)));
     assert_eq!(taken.added, ["theirs"]);
     let keys = ForeignKeys::of(["ours"], now());
     assert_eq!(
         here.above.unknown_keys(&here.bundle, &keys, now()),
-        [ours.clone()]
+        std::slice::from_ref(&ours)
     );
 
     let tainted = [ours.clone().with_taint(true), theirs.clone().with_taint(true)];
