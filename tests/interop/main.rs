@@ -6,5 +6,6 @@ mod admin_endpoints;
 mod commands;
 mod nested;
 mod node_attestation;
+mod node_attestors;
 mod polling;
 mod spire_agent;
