@@ -9,7 +9,7 @@ use super::{FieldError, entry::moment, field::at_most, id::trust_domain};
 use crate::spire::types::{self, BundleMask, JwtKey, WitKey, X509Certificate};
 
 /// The most authorities of one kind in a bundle.
-const MOST: usize = 1_024;
+pub(super) const MOST: usize = 1_024;
 
 /// Reads a trust bundle.
 ///

@@ -194,7 +194,7 @@ const ALL: EntryMask = EntryMask {
     additional_attributes: true,
 };
 
-fn id_of(wire: &types::Entry) -> Result<SpiffeId, FieldError> {
+pub(super) fn id_of(wire: &types::Entry) -> Result<SpiffeId, FieldError> {
     spiffe_id("spiffe_id", wire.spiffe_id.as_ref())
 }
 
@@ -202,14 +202,14 @@ fn parent_of(wire: &types::Entry) -> Result<SpiffeId, FieldError> {
     spiffe_id("parent_id", wire.parent_id.as_ref())
 }
 
-fn selectors_of(wire: &types::Entry) -> Result<SelectorSet, FieldError> {
+pub(super) fn selectors_of(wire: &types::Entry) -> Result<SelectorSet, FieldError> {
     if wire.selectors.is_empty() {
         return Err(FieldError::new("selectors", "selector list is empty"));
     }
     selector_set("selectors", &wire.selectors)
 }
 
-fn federates_with_of(wire: &types::Entry) -> Result<Arc<[TrustDomain]>, FieldError> {
+pub(super) fn federates_with_of(wire: &types::Entry) -> Result<Arc<[TrustDomain]>, FieldError> {
     trust_domains("federates_with", &wire.federates_with)
 }
 
@@ -251,7 +251,7 @@ pub(super) fn hint(field: &'static str, text: &str) -> Result<Option<Hint>, Fiel
     }
 }
 
-fn attributes(wire: Option<&AdditionalAttributes>) -> Attributes {
+pub(super) fn attributes(wire: Option<&AdditionalAttributes>) -> Attributes {
     wire.map_or_else(Attributes::default, |wire| Attributes {
         disable_x509_svid_prefetch: wire.disable_x509_svid_prefetch,
         jwt_svid_include_jti: wire.jwt_svid_include_jti,

@@ -17,6 +17,8 @@ mod grant;
 mod id;
 mod node;
 mod node_filter;
+#[cfg(feature = "node")]
+mod polled;
 mod selectors;
 mod set_match;
 mod status;
@@ -32,6 +34,8 @@ pub use id::{spiffe_id, spiffe_id_to_wire, trust_domain};
 #[cfg(feature = "node")]
 pub use node::{NodeEntry, entry_version, position, position_to_wire};
 pub use node_filter::NodeFilter;
+#[cfg(feature = "node")]
+pub use polled::{polled_entry, usable_bundle};
 pub use selectors::{selector_set, selectors_to_wire};
 pub use set_match::{SelectorMatch, SetMatch, TrustDomainMatch};
 pub use status::{Reason, check_status, denial_reason, denied, item_ok, item_status};
