@@ -1,14 +1,17 @@
 //! What the server says, taken in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use muster_identity::{EntryId, Position, StoreId, TrustDomain, UnixTime};
 use muster_pki::bundle::{Bundle, Scope};
 use muster_proto::convert::NodeEntry;
 
+use super::chains::authority_above;
 use super::kept::prefetched;
 use super::machine::Cache;
+use super::signing::validity;
+use super::view::HeldX509;
 
 /// What the server said about this node's entitlements, complete up to a position.
 #[derive(Debug)]
@@ -45,7 +48,9 @@ pub struct StaleUpdate {
 impl Cache {
     /// Installs what the server says, wholly or not at all.
     ///
-    /// Another store id is accepted whatever its revision: the server's store was made anew, and what came with it is the whole difference.
+    /// Another store id is accepted whatever its revision: the server's store was made anew, or it is a server of another kind, and what came with it is the whole
+    /// difference. What is held then stays in use and is made again: numbers of two stores say nothing of each other. An identity that has another entry there keeps
+    /// its SVID too, until the new one is signed (I11).
     pub fn install(&mut self, update: Update, now: UnixTime) -> Result<(), StaleUpdate> {
         if let Some(held) = self.position.filter(|held| !update.position.may_follow(held)) {
             return Err(StaleUpdate {
@@ -53,16 +58,44 @@ impl Cache {
                 offered: update.position,
             });
         }
+        let moved = self
+            .position
+            .is_some_and(|held| held.store != update.position.store);
+        let mut left = HashMap::new();
         for id in &update.removals {
+            if moved && let Some(svid) = self.svids.get(id) {
+                left.insert(svid.id.clone(), Arc::clone(svid));
+            }
             self.remove(id);
         }
         for entry in update.upserts {
+            let id = entry.id.clone();
+            let heir = left.get(&entry.spiffe_id).filter(|_| !entry.store_svid).cloned();
             self.upsert(entry, now);
+            if let Some(svid) = heir {
+                self.inherit(&id, &svid, now);
+            }
         }
         self.position = Some(update.position);
+        if moved {
+            for id in self.svids.keys() {
+                self.renewals.want(id.clone(), now);
+                self.of_other_store.insert(id.clone());
+            }
+        }
         self.changes += 1;
         self.settle(now);
         Ok(())
+    }
+
+    /// What was held under an entry that is gone goes over to the one that gives the same identity now.
+    fn inherit(&mut self, id: &EntryId, svid: &Arc<HeldX509>, now: UnixTime) {
+        if self.svids.contains_key(id) || svid.expires <= now {
+            return;
+        }
+        self.attention.was_held(id);
+        self.hold(id, svid, authority_above(svid));
+        self.renewals.held(id.clone(), validity(svid), now);
     }
 
     /// Installs bundles and forgets those of trust domains that this node no longer has to do with.
@@ -136,10 +169,11 @@ impl Cache {
         self.tokens.forget(&id);
         let renamed = before.as_ref().is_some_and(|before| before.spiffe_id != name);
         // An SVID may have been made from the new version before the entry came here.
-        let older = self
-            .svids
-            .get(&id)
-            .is_none_or(|svid| svid.version < entry.x509_version);
+        let older = self.of_other_store.contains(&id)
+            || self
+                .svids
+                .get(&id)
+                .is_none_or(|svid| svid.version < entry.x509_version);
         let remade =
             renamed || older && before.is_some_and(|before| before.x509_version != entry.x509_version);
         if renamed {

@@ -61,6 +61,21 @@ impl Cache {
         self.settle(now);
     }
 
+    /// After a restart nobody knows any more that an SVID was made under another store's numbers: it is kept as older than any entry.
+    fn by_this_store(&self, id: &EntryId, svid: &Arc<HeldX509>) -> Arc<HeldX509> {
+        if !self.of_other_store.contains(id) {
+            return Arc::clone(svid);
+        }
+        Arc::new(HeldX509 {
+            id: svid.id.clone(),
+            chain: svid.chain.clone(),
+            key: svid.key.clone(),
+            received: svid.received,
+            expires: svid.expires,
+            version: 0,
+        })
+    }
+
     /// What to keep over a restart.
     pub fn to_keep(&self) -> Kept {
         Kept {
@@ -69,7 +84,7 @@ impl Cache {
             svids: self
                 .svids
                 .iter()
-                .map(|(id, svid)| (id.clone(), Arc::clone(svid)))
+                .map(|(id, svid)| (id.clone(), self.by_this_store(id, svid)))
                 .collect(),
             federated: self.bundles.federated().cloned().collect(),
         }

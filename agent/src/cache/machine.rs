@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use muster_identity::{EntryId, Facts, Position, Selector, UnixTime};
 use muster_pki::bundle::Bundle;
+use muster_proto::convert::NodeEntry;
 use tokio::sync::watch;
 
 use super::attention::{Attention, Change};
@@ -39,6 +40,8 @@ pub struct Cache {
     pub(super) svids: BTreeMap<EntryId, Arc<HeldX509>>,
     pub(super) chains: Chains,
     pub(super) outdated_totals: OutdatedTotals,
+    /// Those of them that were made under the numbers of another store, which say nothing here: each is made again.
+    pub(super) of_other_store: BTreeSet<EntryId>,
     /// By their ends, to notice them.
     pub(super) ends: BTreeSet<(UnixTime, EntryId)>,
     /// Entries without an SVID for which signing failed at least once: callers wait for them no longer.
@@ -63,6 +66,7 @@ impl Cache {
             svids: BTreeMap::new(),
             chains: Chains::default(),
             outdated_totals: OutdatedTotals::default(),
+            of_other_store: BTreeSet::new(),
             ends: BTreeSet::new(),
             failed: BTreeSet::new(),
             renewals: Renewals::new(jitter),
@@ -81,6 +85,16 @@ impl Cache {
     /// Each entry with its version, by id.
     pub fn versions(&self) -> impl Iterator<Item = (&EntryId, u64)> {
         self.entries.iter().map(|entry| (&entry.id, entry.version))
+    }
+
+    /// Each entry, by id.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<NodeEntry>> {
+        self.entries.iter()
+    }
+
+    /// The bundles of other trust domains.
+    pub fn federated(&self) -> impl Iterator<Item = &Arc<Bundle>> {
+        self.bundles.federated()
     }
 
     /// How many entries, SVIDs, tokens and groups of callers there are.

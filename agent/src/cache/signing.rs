@@ -17,6 +17,8 @@ pub struct SignOrder {
     pub entry_id: EntryId,
     /// Whose it will be.
     pub id: SpiffeId,
+    /// The entry's `x509_version` as it is known here.
+    pub x509_version: u64,
 }
 
 /// Why an SVID was not signed.
@@ -71,11 +73,19 @@ impl Cache {
                 Some(entry) => orders.push(SignOrder {
                     entry_id,
                     id: entry.spiffe_id.clone(),
+                    x509_version: entry.x509_version,
                 }),
                 None => self.renewals.forget(&entry_id),
             }
         }
         orders
+    }
+
+    /// Orders that could not even be asked for, because the connection ended first: they are due again at once.
+    pub fn not_asked(&mut self, entries: &[EntryId], now: UnixTime) {
+        entries
+            .iter()
+            .for_each(|entry| self.renewals.put_back(entry, now));
     }
 
     /// What became of orders.
@@ -130,6 +140,7 @@ impl Cache {
         if let Some(svid) = self.svids.remove(id) {
             self.changes += 1;
             self.ends.remove(&(svid.expires, id.clone()));
+            self.of_other_store.remove(id);
             self.chains.remove(id);
         }
     }

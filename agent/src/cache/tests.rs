@@ -184,6 +184,58 @@ fn an_older_view_is_refused_and_another_store_is_not() {
 }
 
 #[test]
+fn another_store_keeps_every_identity_until_its_svid_is_made_anew() {
+    let mut cache = cache();
+    let entries = vec![
+        entry("a", &["unix:uid:1"], 900),
+        entry("b", &["unix:uid:1"], 900),
+        entry("c", &["unix:uid:1"], 900),
+    ];
+    cache.install(update(900, entries, &[]), at(0)).unwrap();
+    let stream = cache.subscribe(&facts(&["unix:uid:1"]), at(0));
+    assert_eq!(sign(&mut cache, 0).len(), 3);
+    // There, "a" is as it was, the identity of "b" has another entry, and that of "c" has none. Its numbers are smaller, which means nothing.
+    let elsewhere = NodeEntry {
+        spiffe_id: "spiffe://example.org/b".parse().unwrap(),
+        ..entry("z", &["unix:uid:1"], 1)
+    };
+    let moved = Update {
+        position: Position {
+            store: store(2),
+            revision: Revision(1),
+        },
+        upserts: vec![entry("a", &["unix:uid:1"], 1), elsewhere],
+        removals: vec!["b".parse().unwrap(), "c".parse().unwrap()],
+    };
+    cache.install(moved, at(5)).unwrap();
+    let view = Arc::clone(&stream.borrow());
+    assert_eq!(shown(&view), ["a", "z"]);
+    assert!(view.ready && view.identities.iter().all(|identity| identity.x509.is_some()));
+    // A restart before they are made anew does not make them count as new.
+    let kept = cache.to_keep();
+    assert!(kept.svids.len() == 2 && kept.svids.iter().all(|(_, svid)| svid.version == 0));
+    let mut anew = sign(&mut cache, 5);
+    anew.sort();
+    assert_eq!(anew, ["a", "z"]);
+    assert!(sign(&mut cache, 6).is_empty());
+    assert!(cache.to_keep().svids.iter().all(|(_, svid)| svid.version > 0));
+}
+
+#[test]
+fn an_order_that_was_not_asked_for_is_due_again_at_once() {
+    let mut cache = cache();
+    cache
+        .install(update(1, vec![entry("a", &["unix:uid:1"], 3)], &[]), at(0))
+        .unwrap();
+    let stream = cache.subscribe(&facts(&["unix:uid:1"]), at(0));
+    let orders = cache.due(at(0), 9);
+    assert_eq!((orders.len(), orders[0].x509_version), (1, 3));
+    cache.not_asked(&["a".parse().unwrap(), "unknown".parse().unwrap()], at(0));
+    assert!(!stream.borrow().ready, "nothing has failed");
+    assert_eq!(sign(&mut cache, 0), ["a"]);
+}
+
+#[test]
 fn of_several_with_one_hint_the_oldest_is_shown() {
     let mut cache = cache();
     let hinted = |id: &str, created| NodeEntry {
@@ -270,6 +322,7 @@ fn a_renamed_entry_never_shows_the_old_name() {
     let under_way = SignOrder {
         entry_id: "a".parse().unwrap(),
         id: "spiffe://example.org/a".parse().unwrap(),
+        x509_version: 1,
     };
     let renamed = NodeEntry {
         spiffe_id: "spiffe://example.org/new".parse().unwrap(),

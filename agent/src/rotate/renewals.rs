@@ -196,6 +196,13 @@ impl<K: Clone + Ord> Renewals<K> {
         }
     }
 
+    /// A renewal that [`Renewals::due`] handed out was not even asked for: it is due again, and nothing has failed.
+    pub fn put_back(&mut self, key: &K, now: UnixTime) {
+        if let Some(Step::Running | Step::RunningForNothing) = self.plans.get(key).map(|plan| plan.step) {
+            self.step(key.clone(), Step::Waiting(now), |_| {});
+        }
+    }
+
     /// The server can be reached again: what failed is tried again now, a little spread.
     pub fn hurry(&mut self, now: UnixTime) {
         self.bring_forward(now, |plan| plan.failures > 0);
