@@ -1,7 +1,9 @@
 //! A TLS connection to the server.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -9,8 +11,11 @@ use hyper_util::rt::TokioIo;
 use muster_pki::x509::{AuthorityId, X509Svid};
 use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
@@ -48,6 +53,22 @@ impl ServerCertificate {
     }
 }
 
+/// How a connection is watched while nothing is said on it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Pings {
+    /// So often that a dead peer is noticed after six seconds.
+    Often,
+    /// Not at all: each call has its deadline.
+    Never,
+}
+
+/// One connection, with word of its end.
+pub(super) struct Line {
+    /// For calls on it.
+    pub(super) channel: Channel,
+    ended: watch::Receiver<()>,
+}
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -65,8 +86,13 @@ pub enum ConnectError {
 }
 
 impl Dial {
-    /// Connects once. The channel does not reconnect by itself to another certificate: whoever holds it drops it when it fails.
+    /// Connects once, for a few calls that have deadlines of their own.
     pub async fn connect(&self) -> Result<Channel, ConnectError> {
+        self.line(Pings::Never).await.map(|line| line.channel)
+    }
+
+    /// Connects once. The channel never reconnects by itself: what answers at the same address next may be another server, or be shown another certificate.
+    pub(super) async fn line(&self, pings: Pings) -> Result<Line, ConnectError> {
         // TLS is ours, below HTTP/2: so the URI says http, and the host is only a name.
         let uri: Uri = format!("http://{}", self.server)
             .parse()
@@ -74,28 +100,35 @@ impl Dial {
         if uri.port_u16().is_none() {
             return Err(self.no_address());
         }
-        let endpoint = Endpoint::from(uri)
+        let mut endpoint = Endpoint::from(uri)
             .connect_timeout(CONNECT_WITHIN)
-            .http2_keep_alive_interval(KEEPALIVE.0)
-            .keep_alive_timeout(KEEPALIVE.1)
-            .keep_alive_while_idle(true)
             .initial_stream_window_size(MOST_BYTES)
             .tcp_nodelay(true);
-        let dial = self.clone();
+        if pings == Pings::Often {
+            endpoint = endpoint
+                .http2_keep_alive_interval(KEEPALIVE.0)
+                .keep_alive_timeout(KEEPALIVE.1)
+                .keep_alive_while_idle(true);
+        }
+        let (open, ended) = watch::channel(());
+        let (dial, mut open) = (self.clone(), Some(open));
         let connector = service_fn(move |_: Uri| {
-            let dial = dial.clone();
-            async move { dial.open().await.map(TokioIo::new) }
+            let (dial, open) = (dial.clone(), open.take());
+            async move {
+                let open = open.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+                let stream = dial.open().await?;
+                Ok::<_, io::Error>(TokioIo::new(Watched { stream, _open: open }))
+            }
         });
-        endpoint
-            .connect_with_connector(connector)
-            .await
-            .map_err(|source| ConnectError::Connect {
-                server: self.server.clone(),
-                source: source.into(),
-            })
+        let connected = endpoint.connect_with_connector(connector).await;
+        let channel = connected.map_err(|source| ConnectError::Connect {
+            server: self.server.clone(),
+            source: source.into(),
+        })?;
+        Ok(Line { channel, ended })
     }
 
-    async fn open(&self) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    async fn open(&self) -> io::Result<TlsStream<TcpStream>> {
         let connect = async {
             let tcp = TcpStream::connect(&self.server).await?;
             tcp.set_nodelay(true)?;
@@ -114,5 +147,55 @@ impl Dial {
 
     fn no_address(&self) -> ConnectError {
         ConnectError::Address(self.server.clone())
+    }
+}
+
+impl Line {
+    /// Returns when the connection has ended, whoever ended it: also after a server has asked to go elsewhere (GOAWAY) and the last call on it was answered.
+    pub(super) async fn ended(&mut self) {
+        // Nothing is ever sent: the only news is that the sender went with the connection.
+        while self.ended.changed().await.is_ok() {}
+    }
+}
+
+/// The stream below HTTP/2. It is dropped with the connection, and with it the sender that tells of its end.
+struct Watched {
+    stream: TlsStream<TcpStream>,
+    _open: watch::Sender<()>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 }

@@ -1,16 +1,13 @@
 //! One connection to the server, from the first message to its end.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_identity::{EntryId, TrustDomain};
-use muster_pki::LocalKey;
+use muster_identity::TrustDomain;
 use muster_pki::bundle::AuthorityStanding;
-use muster_pki::x509::X509Svid;
 use muster_proto::node::node_client::NodeClient;
 use muster_proto::node::{IssueRequest, IssueResponse, Plan, SyncRequest, SyncResponse};
-use muster_runtime::{SigningPoolError, Stop};
+use muster_runtime::Stop;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -18,11 +15,12 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::issuing::{Answer, Issuing, Prepared, prepare};
-use super::link::{End, Link, LinkError, sleep_until};
+use super::channel::Line;
+use super::issuing::Issuing;
+use super::kind::Kind;
+use super::link::{End, Link, LinkError, next_order, sleep_until};
 use super::session::{Event, Session, Welcome};
-use crate::attest::AttestError;
-use crate::cache::{Cache, SignFailure};
+use super::under_way::{Keys, Renewed, UnderWay, under_way, unreachable};
 use crate::rotate::Outcome;
 
 /// How long the server may take to answer the first message.
@@ -31,8 +29,6 @@ const GREETING: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(6);
 /// How long one request may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
-/// How long open requests may still take when the connection is to be changed for another.
-const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// How many certificate requests go into one batch, at most.
 const BATCH: usize = 500;
 /// How many batches are out at once: while one is signed, the next one's keys are made.
@@ -43,10 +39,6 @@ const UNSENT: usize = 256;
 const CLOCK_ALARM: i64 = 5;
 /// The transport's limit for a message.
 const MOST_BYTES: usize = 4 << 20;
-
-type Keys = Result<Vec<Result<Prepared, EntryId>>, SigningPoolError>;
-pub(super) type Renewed = Result<X509Svid, AttestError>;
-pub(super) type Under<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The streams of a connection, and what is under way on them.
 struct Streams {
@@ -60,15 +52,17 @@ struct Streams {
     batch: usize,
     /// Whether the server wants to hear of keys that a foreign bundle lacks.
     hears_of_unknown_keys: bool,
-    /// Keys that are being made, and for which entries.
-    preparing: Option<(Vec<EntryId>, Under<Keys>)>,
-    renewing: Option<(Arc<LocalKey>, Under<Renewed>)>,
     /// When the server was last heard.
     heard: Instant,
     /// How many SVIDs below a tainted authority the server was told of.
     outdated: usize,
-    /// Set when the connection is to be changed: until then open requests are waited for.
-    leave_by: Option<Instant>,
+    under_way: UnderWay,
+}
+
+/// What the server turned out to be, and the connection to it.
+enum Opened {
+    Pushes(Box<Streams>),
+    IsPolled(Line),
 }
 
 /// What happened.
@@ -103,27 +97,22 @@ impl Link {
             };
         }
         let mut streams = match self.open(stop).await {
-            Ok(Some(streams)) => streams,
+            Ok(Some(Opened::Pushes(streams))) => streams,
+            Ok(Some(Opened::IsPolled(line))) => return self.poll(line, stop).await,
             Ok(None) => return End::Stopped,
             Err(error) => return End::Lost(error),
         };
         let mut end = self.serve(&mut streams, stop).await;
-        if end.is_err() && streams.renewing.is_some() && self.attestor.is_some() {
-            // The answer to the new attestation ended the old certificate and this connection with it; it is on its way.
-            end = self.hear_out(&mut streams, stop, end).await;
+        if end.is_err() && self.proves_again(&streams.under_way) {
+            end = self.hear_out(&mut streams.under_way, stop, end).await;
         }
         // Whatever is open comes to nothing; the cache plans it anew.
         let mut lost = streams.issuing.abandon();
-        if let Some((entries, _)) = streams.preparing.take() {
-            lost.push(Answer::X509(
-                entries
-                    .into_iter()
-                    .map(|id| (id, Err(SignFailure::Unreachable)))
-                    .collect(),
-            ));
+        if let Some((entries, _)) = streams.under_way.preparing.take() {
+            lost.push(unreachable(entries));
         }
         lost.into_iter().for_each(|answer| self.answered(answer));
-        if streams.renewing.is_some() {
+        if streams.under_way.renewing.is_some() {
             self.renewals
                 .finished(&(), Outcome::Unreachable, self.clock.now());
         }
@@ -133,68 +122,40 @@ impl Link {
         }
     }
 
-    /// Waits for the attestation that is under way, when the connection has ended in `end` meanwhile.
-    async fn hear_out(
-        &mut self,
-        streams: &mut Streams,
-        stop: &Stop,
-        end: Result<End, LinkError>,
-    ) -> Result<End, LinkError> {
-        let Some(result) = self.meanwhile(stop, under_way(&mut streams.renewing)).await else {
-            return Ok(End::Stopped);
-        };
-        self.renewed(streams, result).await?;
-        if streams.leave_by.is_some() {
-            Ok(End::Renewed)
-        } else {
-            end
-        }
-    }
-
-    /// Opens both streams and says hello. None: it is to stop.
-    async fn open(&mut self, stop: &Stop) -> Result<Option<Streams>, LinkError> {
+    /// Opens a connection in the way that fits the server, which its answer tells. None: it is to stop.
+    async fn open(&mut self, stop: &Stop) -> Result<Option<Opened>, LinkError> {
         let dial = self.membership.dial()?;
-        let hello = self.handle.read(|cache| Session::hello(cache, &self.about));
-        let opening = async move {
-            let channel = dial.connect().await?;
-            let mut client = NodeClient::new(channel.clone()).max_decoding_message_size(MOST_BYTES);
-            let (to_sync, sync) = mpsc::channel(UNSENT);
-            let (to_issue, issue) = mpsc::channel(UNSENT);
-            // There is room: nothing was sent before.
-            to_sync.send(hello).await.ok();
-            let sync = client
-                .sync(ReceiverStream::new(sync))
-                .await
-                .map_err(Box::new)?
-                .into_inner();
-            let issue = client
-                .issue(ReceiverStream::new(issue))
-                .await
-                .map_err(Box::new)?
-                .into_inner();
-            Ok::<_, LinkError>(Streams {
-                channel,
-                to_sync,
-                sync,
-                to_issue,
-                issue,
-                session: Session::default(),
-                issuing: Issuing::default(),
-                batch: BATCH,
-                hears_of_unknown_keys: false,
-                preparing: None,
-                renewing: None,
-                heard: Instant::now(),
-                outdated: 0,
-                leave_by: None,
-            })
-        };
-        let opened = self
-            .meanwhile(stop, tokio::time::timeout(GREETING, opening))
-            .await;
-        opened
-            .map(|opened| opened.unwrap_or(Err(LinkError::Silent(GREETING))))
-            .transpose()
+        loop {
+            let (dial, pings) = (dial.clone(), self.kind.pings());
+            let hello = self.handle.read(|cache| Session::hello(cache, &self.about));
+            let opening = async move {
+                let line = dial.line(pings).await?;
+                match greet(&line, hello).await {
+                    Ok(streams) => Ok((Kind::Muster, Opened::Pushes(streams))),
+                    Err(status) => match Kind::refusing(&status) {
+                        Some(kind) => Ok((kind, Opened::IsPolled(line))),
+                        None => Err(LinkError::from(Box::new(status))),
+                    },
+                }
+            };
+            let opened = self
+                .meanwhile(stop, tokio::time::timeout(GREETING, opening))
+                .await;
+            let Some(opened) = opened else {
+                return Ok(None);
+            };
+            let (kind, opened) = opened.unwrap_or(Err(LinkError::Silent(GREETING)))?;
+            if kind == self.kind {
+                return Ok(Some(opened));
+            }
+            info!(server = %self.membership.state().server, ?kind, "the server is of another kind than before");
+            self.kind = kind;
+            if let Opened::Pushes(streams) = opened {
+                // It is heard every two seconds, pinged or not.
+                return Ok(Some(Opened::Pushes(streams)));
+            }
+            // A connection that pings would be closed: this one is given up for one that does not. Whatever answers there is taken as it is.
+        }
     }
 
     async fn serve(&mut self, streams: &mut Streams, stop: &Stop) -> Result<End, LinkError> {
@@ -214,8 +175,15 @@ impl Link {
                         self.tell_outdated(streams);
                     }
                 }
-                Happening::Prepared(keys) => self.prepared(streams, keys),
-                Happening::Renewed(result) => self.renewed(streams, result).await?,
+                Happening::Prepared(keys) => {
+                    let batch = self.prepared(&mut streams.under_way, keys);
+                    if !batch.is_empty() {
+                        let request = streams.issuing.ask_x509(batch, Instant::now() + ANSWER_WITHIN);
+                        // When it does not fit the server does not read; the request runs into its deadline and is planned anew.
+                        streams.to_issue.try_send(request).ok();
+                    }
+                }
+                Happening::Renewed(result) => self.renewed(&mut streams.under_way, result).await?,
                 Happening::Order(Some(order)) => {
                     let request = streams.issuing.ask_jwt(order, Instant::now() + ANSWER_WITHIN);
                     // There was room when the order was taken.
@@ -232,45 +200,49 @@ impl Link {
             }
             self.look_at_time(streams).await?;
             if streams
+                .under_way
                 .leave_by
                 .is_some_and(|by| streams.issuing.is_empty() || by <= Instant::now())
             {
-                return Ok(End::Renewed);
+                return Ok(End::Again);
             }
         }
     }
 
     /// Waits for the next thing to happen. What takes rights away comes first.
     async fn next(&mut self, streams: &mut Streams, stop: &Stop) -> Happening {
-        let busy = streams.preparing.is_some()
+        // Ids of entries that were polled mean nothing to this server; its own are on their way.
+        let polled = self.holds_polled();
+        let busy = polled
+            || streams.under_way.preparing.is_some()
             || streams.issuing.batches_out() >= BATCHES
-            || streams.leave_by.is_some();
+            || streams.under_way.leave_by.is_some();
         let wake = self
             .handle
             .read(|cache| if busy { cache.next_end() } else { cache.next_wake() });
-        let renew_at = if streams.renewing.is_some() {
+        let renew_at = if streams.under_way.renewing.is_some() {
             None
         } else {
             self.renewals.next_wake()
         };
         let wake = [wake, renew_at].into_iter().flatten().min();
         let mut deadline = streams.heard + SILENCE;
-        for earlier in [streams.issuing.next_deadline(), streams.leave_by]
+        for earlier in [streams.issuing.next_deadline(), streams.under_way.leave_by]
             .into_iter()
             .flatten()
         {
             deadline = deadline.min(earlier);
         }
-        let room = streams.to_issue.capacity() > 0 && streams.leave_by.is_none();
+        let room = streams.to_issue.capacity() > 0 && streams.under_way.leave_by.is_none() && !polled;
         let clock = Arc::clone(&self.clock);
         tokio::select! {
             biased;
             () = stop.ordered() => Happening::Stop,
             message = streams.sync.message() => Happening::Sync(message),
             message = streams.issue.message() => Happening::Issue(message),
-            keys = under_way(&mut streams.preparing) => Happening::Prepared(keys),
-            result = under_way(&mut streams.renewing) => Happening::Renewed(result),
-            order = self.orders.recv(), if room => Happening::Order(order),
+            keys = under_way(&mut streams.under_way.preparing) => Happening::Prepared(keys),
+            result = under_way(&mut streams.under_way.renewing) => Happening::Renewed(result),
+            order = next_order(&mut self.carried, &mut self.orders), if room => Happening::Order(order),
             trust_domain = self.handle.unknown_key() => Happening::UnknownKey(trust_domain),
             () = self.handle.woken(), if !busy => Happening::Time,
             () = sleep_until(&*clock, wake) => Happening::Time,
@@ -343,99 +315,6 @@ impl Link {
         }
     }
 
-    fn answered(&mut self, answer: Answer) {
-        match answer {
-            Answer::X509(results) => {
-                let signed = results.iter().filter(|(_, result)| result.is_ok()).count();
-                self.metrics.signed.inc_by(u64::try_from(signed).unwrap_or(0));
-                self.metrics
-                    .not_signed
-                    .inc_by(u64::try_from(results.len() - signed).unwrap_or(0));
-                self.handle.with(|cache, now| cache.signed(results, now));
-                self.handle.read(|cache| self.metrics.measure(cache));
-            }
-            Answer::Jwt(order, result) => {
-                if result.is_ok() {
-                    self.metrics.signed.inc()
-                } else {
-                    self.metrics.not_signed.inc()
-                };
-                self.handle.token_signed(&order, result);
-            }
-        }
-    }
-
-    /// Keys are made: their requests go out. Where a key could not be made, the order has failed.
-    fn prepared(&mut self, streams: &mut Streams, keys: Keys) {
-        let Some((entries, _)) = streams.preparing.take() else {
-            return;
-        };
-        let Ok(keys) = keys else {
-            let failed = entries.into_iter().map(|id| (id, Err(SignFailure::Unreachable)));
-            return self.answered(Answer::X509(failed.collect()));
-        };
-        let (mut batch, mut failed) = (Vec::with_capacity(keys.len()), Vec::new());
-        for key in keys {
-            match key {
-                Ok(prepared) => batch.push(prepared),
-                Err(entry_id) => failed.push((entry_id, Err(SignFailure::Unreachable))),
-            }
-        }
-        if !failed.is_empty() {
-            self.answered(Answer::X509(failed));
-        }
-        if !batch.is_empty() {
-            let request = streams.issuing.ask_x509(batch, Instant::now() + ANSWER_WITHIN);
-            // When it does not fit the server does not read; the request runs into its deadline and is planned anew.
-            streams.to_issue.try_send(request).ok();
-        }
-    }
-
-    async fn renewed(
-        &mut self,
-        streams: &mut Streams,
-        result: Result<X509Svid, AttestError>,
-    ) -> Result<(), LinkError> {
-        let Some((key, _)) = streams.renewing.take() else {
-            return Ok(());
-        };
-        match result {
-            Ok(svid) => {
-                match self.adopt(svid, &key).await {
-                    // The key stays the one to ask with: the next try brings the same again.
-                    Err(LinkError::Store(error)) if error.may_retry() => {
-                        warn!(
-                            error = &error as &dyn std::error::Error,
-                            "the node's new certificate is not on disk, so it is not used"
-                        );
-                        self.renewals
-                            .finished(&(), Outcome::Unreachable, self.clock.now());
-                        return Ok(());
-                    }
-                    adopted => adopted?,
-                }
-                // The new certificate counts from its first use on, and the old connection ends with the old one.
-                streams.leave_by = Some(Instant::now() + LEAVE_WITHIN);
-            }
-            Err(error) => {
-                warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the node's certificate was not renewed; the old one stays"
-                );
-                let outcome = if error.may_retry() {
-                    Outcome::Unreachable
-                } else {
-                    Outcome::Refused
-                };
-                self.renewals.finished(&(), outcome, self.clock.now());
-                if error.denial().is_some() {
-                    return Err(error.into());
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Acts on what came due.
     async fn look_at_time(&mut self, streams: &mut Streams) -> Result<(), LinkError> {
         self.watch_clock();
@@ -448,44 +327,9 @@ impl Link {
             .overdue(instant)
             .into_iter()
             .for_each(|answer| self.answered(answer));
-        let now = self.clock.now();
-        if streams.leave_by.is_some() {
-            return Ok(());
-        }
-        if streams.renewing.is_none() && !self.renewals.due(now, 1).is_empty() {
-            match self.membership.key_to_ask_with().await {
-                Ok(key) => {
-                    let asking = self.ask_again(streams.channel.clone(), Arc::clone(&key))?;
-                    streams.renewing = Some((key, asking));
-                }
-                Err(error) => {
-                    // Without a key on disk nothing is asked for; the connection has nothing to do with it.
-                    warn!(
-                        error = &error as &dyn std::error::Error,
-                        "the node's certificate can't be renewed now"
-                    );
-                    self.renewals.finished(&(), Outcome::Unreachable, now);
-                }
-            }
-        }
-        let free = streams.preparing.is_none() && streams.issuing.batches_out() < BATCHES;
+        let free = streams.issuing.batches_out() < BATCHES && !self.holds_polled();
         let batch = if free { streams.batch } else { 0 };
-        let orders = self.handle.with(|cache: &mut Cache, now| {
-            if cache.next_wake().is_none_or(|wake| wake > now) {
-                return Vec::new();
-            }
-            if cache.next_end().is_some_and(|end| end <= now) {
-                cache.tick(now);
-            }
-            cache.due(now, batch)
-        });
-        if !orders.is_empty() {
-            let entries = orders.iter().map(|order| order.entry_id.clone()).collect();
-            let (pool, algorithm) = (self.pool.clone(), self.algorithm);
-            let keys = async move { pool.run(move || prepare(orders, algorithm)).await };
-            streams.preparing = Some((entries, Box::pin(keys)));
-        }
-        Ok(())
+        self.begin(&mut streams.under_way, &streams.channel, batch).await
     }
 
     fn compare_clocks(&mut self, server_time: i64) {
@@ -505,10 +349,27 @@ impl Link {
     }
 }
 
-/// The result of what is under way; never, when nothing is.
-async fn under_way<K, T>(slot: &mut Option<(K, Under<T>)>) -> T {
-    match slot {
-        Some((_, future)) => future.as_mut().await,
-        None => std::future::pending().await,
-    }
+/// Opens both streams and says hello.
+async fn greet(line: &Line, hello: SyncRequest) -> Result<Box<Streams>, Status> {
+    let mut client = NodeClient::new(line.channel.clone()).max_decoding_message_size(MOST_BYTES);
+    let (to_sync, sync) = mpsc::channel(UNSENT);
+    let (to_issue, issue) = mpsc::channel(UNSENT);
+    // There is room: nothing was sent before.
+    to_sync.send(hello).await.ok();
+    let sync = client.sync(ReceiverStream::new(sync)).await?.into_inner();
+    let issue = client.issue(ReceiverStream::new(issue)).await?.into_inner();
+    Ok(Box::new(Streams {
+        channel: line.channel.clone(),
+        to_sync,
+        sync,
+        to_issue,
+        issue,
+        session: Session::default(),
+        issuing: Issuing::default(),
+        batch: BATCH,
+        hears_of_unknown_keys: false,
+        under_way: UnderWay::default(),
+        heard: Instant::now(),
+        outdated: 0,
+    }))
 }

@@ -30,9 +30,9 @@ mod code {
 /// A key that was made for an order, and the request for its certificate.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    order: SignOrder,
-    key: SecretBytes,
-    csr: Vec<u8>,
+    pub(super) order: SignOrder,
+    pub(super) key: SecretBytes,
+    pub(super) csr: Vec<u8>,
 }
 
 /// What came back.
@@ -201,7 +201,7 @@ fn x509_answer(
 }
 
 /// The SVID of a result, if it is what was asked for: this name and this key (I13: what was checked is what is kept).
-fn svid(
+pub(super) fn svid(
     order: &SignOrder,
     key: SecretBytes,
     result: node::X509Result,
@@ -245,7 +245,7 @@ fn svid(
 }
 
 /// The token of a response, if it is what was asked for. Whose it is, the cache checks.
-fn token(order: &JwtOrder, response: node::JwtResponse) -> Result<Arc<JwtSvid>, SignFailure> {
+pub(super) fn token(order: &JwtOrder, response: node::JwtResponse) -> Result<Arc<JwtSvid>, SignFailure> {
     let refused = |why: &dyn std::fmt::Display| {
         warn!(entry_id = %order.entry_id, %why, "no token was signed");
         SignFailure::Refused
@@ -269,7 +269,7 @@ fn token(order: &JwtOrder, response: node::JwtResponse) -> Result<Arc<JwtSvid>, 
     Ok(Arc::new(svid))
 }
 
-fn failure_of(status: i32) -> SignFailure {
+pub(super) fn failure_of(status: i32) -> SignFailure {
     match status {
         code::CANCELLED
         | code::UNKNOWN

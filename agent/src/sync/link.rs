@@ -1,5 +1,6 @@
 //! The task that keeps this node and its server together.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +14,13 @@ use tonic::Status;
 use tracing::{debug, error, info, warn};
 
 use super::channel::ConnectError;
+use super::kind::Kind;
 use super::metrics::LinkMetrics;
 use super::session::{AboutNode, SessionError};
+use super::spire::{CallError, Memory};
 use super::timepiece::Timepiece;
 use crate::attest::{AttestError, Denial, Membership, denial_of, fetch_bundle};
-use crate::cache::{Handle, JwtOrder, SignFailure};
+use crate::cache::{Cache, Handle, JwtOrder, SignFailure};
 use crate::keep::NodeStoreError;
 use crate::rotate::{Jitter, Outcome, Renewals, Validity};
 
@@ -82,13 +85,19 @@ pub struct Link {
     standing: watch::Sender<Standing>,
     /// Whether the last attempt failed: what is ordered meanwhile fails at once.
     down: bool,
+    /// What the server was when it was last reached.
+    pub(super) kind: Kind,
+    /// What is known of it where it is polled.
+    pub(super) memory: Memory,
+    /// Orders for tokens that were on their way when a connection was changed for the next.
+    pub(super) carried: VecDeque<JwtOrder>,
 }
 
 /// How one connection ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// The node has a new certificate: on with that at once.
-    Renewed,
+    /// All is well, but it is to be done anew at once: the node has a new certificate, or the server ends connections that have reached an age.
+    Again,
     /// It is to stop.
     Stopped,
     /// It broke.
@@ -123,6 +132,8 @@ pub(super) enum LinkError {
     Revoked,
     #[error("preparing TLS")]
     Tls(#[from] rustls::Error),
+    #[error(transparent)]
+    Call(#[from] CallError),
 }
 
 impl LinkError {
@@ -134,6 +145,7 @@ impl LinkError {
     fn denial(&self) -> Option<Denial> {
         match self {
             Self::Status(status) => denial_of(status),
+            Self::Call(error) => error.status().and_then(denial_of),
             Self::Attest(error) => error.denial(),
             _ => None,
         }
@@ -163,6 +175,8 @@ impl Link {
             };
             renewals.held((), validity, clock.now());
         }
+        let trust_domain = membership.state().trust_domain.clone();
+        let kind = Kind::last_time(handle.read(Cache::position), &trust_domain);
         let (standing, stands) = watch::channel(Standing::default());
         let starting = handle
             .read(|cache| cache.position().is_none())
@@ -185,6 +199,9 @@ impl Link {
             metrics,
             about,
             renewals,
+            kind,
+            memory: Memory::new(trust_domain),
+            carried: VecDeque::new(),
             readiness,
             starting,
             standing,
@@ -198,7 +215,7 @@ impl Link {
         loop {
             let error = match self.connection(&stop).await {
                 End::Stopped => return Ok(()),
-                End::Renewed => continue,
+                End::Again => continue,
                 // A state that can't be written is not to be built upon.
                 End::Lost(LinkError::Store(error)) if !error.may_retry() => return Err(error),
                 End::Lost(error) => error,
@@ -249,7 +266,32 @@ impl Link {
         self.metrics.connected.set(1);
         self.condition.holds();
         self.readiness.note("server", None);
-        self.handle.with(crate::cache::Cache::server_is_back);
+        self.handle.with(Cache::server_is_back);
+    }
+
+    /// Whether the server answers, as far as is known.
+    pub(super) fn is_connected(&self) -> bool {
+        self.standing.borrow().connected
+    }
+
+    /// The connection stands, but the server can't say what this node may hand out.
+    pub(super) fn troubled(&mut self, why: &CallError) {
+        warn!(
+            error = why as &dyn std::error::Error,
+            "the server can't be polled; what is held is served while it is valid"
+        );
+        self.standing.send_modify(|standing| standing.connected = false);
+        self.metrics.connected.set(0);
+        self.readiness
+            .note("server", Some(format!("can't be polled: {why}")));
+        if self.handle.read(|cache| cache.position().is_some()) {
+            self.complete();
+        }
+    }
+
+    /// Whether the entries that are held came from a server that is polled.
+    pub(super) fn holds_polled(&self) -> bool {
+        self.memory.gave(self.handle.read(Cache::position))
     }
 
     /// The server was heard.
@@ -391,16 +433,16 @@ impl Link {
         error!("this node is banned; it serves nothing until an operator has lifted the ban");
         self.condition.fails("this node is banned");
         self.standing.send_modify(|standing| standing.denied = true);
-        self.handle.with(crate::cache::Cache::forget_everything);
+        self.handle.with(Cache::forget_everything);
         self.handle.contact_settled();
     }
 
     /// Answers one order, or one that came due, as what it is now: impossible.
     async fn turn_away(&mut self) {
-        let wake = self.handle.read(crate::cache::Cache::next_wake);
+        let wake = self.handle.read(Cache::next_wake);
         let clock = Arc::clone(&self.clock);
         tokio::select! {
-            Some(order) = self.orders.recv() => self.handle.token_signed(&order, Err(SignFailure::Unreachable)),
+            Some(order) = next_order(&mut self.carried, &mut self.orders) => self.handle.token_signed(&order, Err(SignFailure::Unreachable)),
             () = self.handle.woken() => {}
             () = sleep_until(&*clock, wake) => {}
         }
@@ -423,9 +465,20 @@ impl Link {
                 seconds = jump,
                 "the clock was set or the machine slept; everything is renewed once"
             );
-            self.handle.with(crate::cache::Cache::clock_was_set);
+            self.handle.with(Cache::clock_was_set);
             self.renewals.clock_was_set(now);
         }
+    }
+}
+
+/// The next order for a token, those first that a change of the connection has held up.
+pub(super) async fn next_order(
+    carried: &mut VecDeque<JwtOrder>,
+    orders: &mut mpsc::Receiver<JwtOrder>,
+) -> Option<JwtOrder> {
+    match carried.pop_front() {
+        Some(order) => Some(order),
+        None => orders.recv().await,
     }
 }
 
