@@ -80,14 +80,8 @@ enum Happening {
 impl Link {
     /// Connects and serves the connection until it ends.
     pub(super) async fn connection(&mut self, stop: &Stop) -> End {
-        let ended = self
-            .membership
-            .state()
-            .identity
-            .as_ref()
-            .is_none_or(|own| own.expires() <= self.clock.now());
         let revoked = self.membership.own_authority() == AuthorityStanding::Absent;
-        if (ended || revoked)
+        if (self.has_ended() || revoked)
             && let Err(error) = self.rejoin(stop).await
         {
             return if stop.is_ordered() {
@@ -148,7 +142,7 @@ impl Link {
             if kind == self.kind {
                 return Ok(Some(opened));
             }
-            info!(server = %self.membership.state().server, ?kind, "the server is of another kind than before");
+            info!(server = %self.membership.state().server, ?kind, "the server is of another kind than it was taken for");
             self.kind = kind;
             if let Opened::Pushes(streams) = opened {
                 // It is heard every two seconds, pinged or not.

@@ -245,6 +245,8 @@ impl Link {
                         "the server's bundle could not be asked for"
                     ),
                 },
+                // Without a certificate that counts there is no other way than the one that was refused.
+                Some(Denial::Other) if self.has_ended() => wait = self.not_taken_back(&error).unwrap_or(wait),
                 Some(Denial::Other) | None => {}
             }
             self.meanwhile(&stop, tokio::time::sleep(wait)).await;
@@ -267,6 +269,12 @@ impl Link {
         self.condition.holds();
         self.readiness.note("server", None);
         self.handle.with(Cache::server_is_back);
+    }
+
+    /// Whether the node's certificate has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        let identity = self.membership.state().identity.as_ref();
+        identity.is_none_or(|own| own.expires() <= self.clock.now())
     }
 
     /// Whether the server answers, as far as is known.

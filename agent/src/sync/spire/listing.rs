@@ -45,6 +45,24 @@ pub(super) struct Held {
     pub(super) unreadable: BTreeMap<EntryId, u64>,
 }
 
+impl Held {
+    /// What is held, `known` when it came from this server.
+    pub(super) fn of(entries: Vec<Arc<NodeEntry>>, known: bool, unreadable: BTreeMap<EntryId, u64>) -> Self {
+        if known {
+            let entries = entries.into_iter().map(|entry| (entry.id.clone(), entry));
+            return Self {
+                entries: entries.collect(),
+                foreign: BTreeSet::new(),
+                unreadable,
+            };
+        }
+        Self {
+            foreign: entries.iter().map(|entry| entry.id.clone()).collect(),
+            ..Self::default()
+        }
+    }
+}
+
 /// A listing on its way.
 #[derive(Debug)]
 pub(super) struct Listing {

@@ -1,11 +1,12 @@
 //! One poll: everything that this node may hand out, as the server has it now.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use muster_identity::{EntryId, Position, Revision, StoreId, TrustDomain, UnixTime};
 use muster_pki::bundle::Bundle;
+use muster_proto::convert::NodeEntry;
 use tonic::transport::Channel;
 use tracing::{debug, warn};
 
@@ -68,9 +69,12 @@ impl Memory {
         cache: &Cache,
         channel: Channel,
     ) -> impl Future<Output = Result<Polled, CallError>> + Send + use<> {
-        let held = Arc::new(self.held(cache));
+        // Whoever holds the cache up holds up its callers: what costs more than copying pointers comes after it.
+        let entries: Vec<Arc<NodeEntry>> = cache.entries().cloned().collect();
+        let (known, unreadable) = (self.gave(cache.position()), self.unreadable.clone());
         let (own, mut manner) = (self.own.clone(), self.manner);
         let whole = async move {
+            let held = Arc::new(Held::of(entries, known, unreadable));
             let difference = entries::ask(&channel, &held, &mut manner).await?;
             let bundles = bundles::ask(&channel, &own, difference.federates_with.clone()).await?;
             Ok(Polled {
@@ -141,22 +145,6 @@ impl Memory {
             },
             now,
         )
-    }
-
-    fn held(&self, cache: &Cache) -> Held {
-        let known = self.gave(cache.position());
-        let entries = cache.entries().map(|entry| (entry.id.clone(), Arc::clone(entry)));
-        if known {
-            return Held {
-                entries: entries.collect(),
-                foreign: BTreeSet::new(),
-                unreadable: self.unreadable.clone(),
-            };
-        }
-        Held {
-            foreign: entries.map(|(id, _)| id).collect(),
-            ..Held::default()
-        }
     }
 
     fn complain(&mut self, complaints: Vec<(TrustDomain, String)>) {
