@@ -1,6 +1,7 @@
 //! The task that keeps this node and its server together.
 
 use std::collections::VecDeque;
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use muster_pki::bundle::{AuthorityStanding, Bundle, Succession};
 use muster_plugin_api::NodeAttestor;
 use muster_runtime::{Backoff, Clock, Condition, Readiness, ReadinessGuard, SigningPool, Stop};
 use tokio::sync::{mpsc, watch};
-use tonic::Status;
+use tokio::time::Instant;
+use tonic::{Code, Status};
 use tracing::{debug, error, info, warn};
 
 use super::channel::ConnectError;
@@ -28,6 +30,11 @@ use crate::rotate::{Jitter, Outcome, Renewals, Validity};
 const WAITS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// The wait after the server has said that it does not know this node: somebody must act first.
 const WAIT_DENIED: Duration = Duration::from_secs(60);
+
+/// A connection that stood for so long is opened anew at once when it breaks.
+pub(super) const STEADY: Duration = Duration::from_secs(1);
+/// How long orders wait for that.
+const ONE_MORE_TRY: Duration = Duration::from_secs(1);
 
 /// How the node stands with its server.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -85,6 +92,10 @@ pub struct Link {
     standing: watch::Sender<Standing>,
     /// Whether the last attempt failed: what is ordered meanwhile fails at once.
     down: bool,
+    /// Until when orders wait for a connection that is opened anew.
+    orders_wait_until: Option<Instant>,
+    /// Since when the server is connected.
+    since: Option<Instant>,
     /// What the server was when it was last reached.
     pub(super) kind: Kind,
     /// What is known of it where it is polled.
@@ -142,6 +153,16 @@ impl LinkError {
         matches!(self, Self::Status(_) | Self::Closed) && self.denial().is_none()
     }
 
+    /// Whether the connection broke, through nothing that was said on it.
+    fn is_break(&self) -> bool {
+        match self {
+            Self::Closed => true,
+            Self::Status(status) => status.code() == Code::Unavailable || status.source().is_some(),
+            Self::Call(error) => error.broke(),
+            _ => false,
+        }
+    }
+
     fn denial(&self) -> Option<Denial> {
         match self {
             Self::Status(status) => denial_of(status),
@@ -189,6 +210,8 @@ impl Link {
             timepiece: Timepiece::new(clock.now()),
             condition: readiness.condition("membership"),
             down: false,
+            orders_wait_until: None,
+            since: None,
             handle,
             orders,
             membership,
@@ -220,12 +243,18 @@ impl Link {
                 End::Lost(LinkError::Store(error)) if !error.may_retry() => return Err(error),
                 End::Lost(error) => error,
             };
-            let was_connected = self.standing.borrow().connected;
+            let stood = self.stood();
             self.lost(&error);
-            if was_connected {
+            if stood.is_some() {
                 backoff.reset();
             }
             let mut wait = backoff.next_wait();
+            if error.is_break() && stood.is_some_and(|stood| stood >= STEADY) {
+                // What broke it may have been between the two, or the next server stands there already: what is ordered meanwhile waits for one more try.
+                self.down = false;
+                self.orders_wait_until = Some(Instant::now() + ONE_MORE_TRY);
+                wait = Duration::ZERO;
+            }
             match error.denial() {
                 Some(Denial::Banned) => {
                     self.banned();
@@ -236,7 +265,7 @@ impl Link {
                     Err(LinkError::Store(error)) if !error.may_retry() => return Err(error),
                     Err(error) => wait = self.not_taken_back(&error).unwrap_or(wait),
                 },
-                None if !was_connected && error.is_unexplained() => match self.look_at_bundle(&stop).await {
+                None if stood.is_none() && error.is_unexplained() => match self.look_at_bundle(&stop).await {
                     Ok(Explained::Yes) => wait = Duration::ZERO,
                     Ok(Explained::No) => {}
                     Err(LinkError::Store(error)) if !error.may_retry() => return Err(error),
@@ -260,6 +289,8 @@ impl Link {
     pub(super) fn welcomed(&mut self) {
         let now = self.clock.now();
         self.down = false;
+        self.orders_wait_until = None;
+        self.since = Some(Instant::now());
         self.standing.send_replace(Standing {
             connected: true,
             last_heard: Some(now),
@@ -372,12 +403,16 @@ impl Link {
     pub(super) async fn meanwhile<T>(&mut self, stop: &Stop, future: impl Future<Output = T>) -> Option<T> {
         let mut future = std::pin::pin!(future);
         loop {
-            let down = self.down;
+            let (down, waiting) = (self.down, self.orders_wait_until);
             tokio::select! {
                 biased;
                 () = stop.ordered() => return None,
                 done = &mut future => return Some(done),
                 () = self.turn_away(), if down => {}
+                () = tokio::time::sleep_until(waiting.unwrap_or_else(Instant::now)), if waiting.is_some() => {
+                    self.orders_wait_until = None;
+                    self.down = true;
+                }
             }
         }
     }
@@ -402,6 +437,12 @@ impl Link {
         Ok(())
     }
 
+    /// For how long the server has been connected, if it is.
+    fn stood(&self) -> Option<Duration> {
+        let since = self.since.filter(|_| self.standing.borrow().connected);
+        since.map(|since| since.elapsed())
+    }
+
     fn lost(&mut self, why: &LinkError) {
         // The look is over before the change begins: the two lock each other out.
         let was = *self.standing.borrow();
@@ -415,6 +456,7 @@ impl Link {
         }
         self.readiness.note("server", Some(format!("not reached: {why}")));
         self.down = true;
+        self.orders_wait_until = None;
         if self.handle.read(|cache| cache.position().is_some()) {
             // What was kept is all there is for now.
             self.complete();

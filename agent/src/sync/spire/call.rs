@@ -52,7 +52,7 @@ impl CallError {
     }
 
     /// Whether the connection is gone, so that the server may never have seen the question.
-    pub(super) fn broke(&self) -> bool {
+    pub(in crate::sync) fn broke(&self) -> bool {
         // What a server says has no cause on this side.
         self.status().is_some_and(|status| status.source().is_some())
     }

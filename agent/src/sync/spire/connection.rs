@@ -24,15 +24,13 @@ use crate::cache::{Cache, JwtOrder, SignFailure};
 use crate::rotate::{Jitter, Outcome as Renewal};
 use crate::sync::channel::Line;
 use crate::sync::issuing::{Answer, Prepared};
-use crate::sync::link::{End, Link, LinkError, next_order, sleep_until};
+use crate::sync::link::{End, Link, LinkError, STEADY, next_order, sleep_until};
 use crate::sync::under_way::{Keys, Renewed, Under, UnderWay, under_way, unreachable};
 
 /// How many batches of certificate requests are out at once: while one is signed, the next one's keys are made.
 const BATCHES: usize = 2;
 /// How many tokens are asked for at once. Orders beyond that wait in their own queue, which is bounded too.
 const TOKENS: usize = 64;
-/// A connection that ended after less than this has failed, and the next one has to wait.
-const SHORT: Duration = Duration::from_secs(1);
 /// How long the server may take to note this agent's version.
 const INTRODUCED_WITHIN: Duration = Duration::from_secs(10);
 /// The longest version that a server takes.
@@ -343,7 +341,7 @@ impl Open {
             LinkError::Call(error) => error.broke(),
             _ => false,
         };
-        if broke && self.polled && self.since.elapsed() >= SHORT {
+        if broke && self.polled && self.since.elapsed() >= STEADY {
             debug!("the server ended the connection; on with the next");
             return End::Again;
         }
