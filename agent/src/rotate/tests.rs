@@ -193,7 +193,7 @@ proptest! {
         renewals.make_again(stale, a_second, at(10_000));
         prop_assert!(renewals.next_wake() <= planned || planned.is_none());
         let (mut made, mut now) = (0, 10_000);
-        let last = 10_000 + START_SPREAD + i64::try_from(count / a_second).unwrap() + 1;
+        let last = 10_000 + START_SPREAD + i64::try_from((count + 5) / a_second).unwrap() + 1;
         while now <= last {
             let due = renewals.due(at(now), usize::MAX);
             prop_assert!(due.len() <= a_second, "{} in one second", due.len());
