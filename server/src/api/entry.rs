@@ -9,7 +9,7 @@ use std::{pin::Pin, sync::Arc};
 
 use futures_util::Stream;
 use muster_audit::{Action, Event, Outcome};
-use muster_identity::Verb;
+use muster_identity::{EntryId, Verb};
 use muster_proto::{
     convert::{self, EntryFilter},
     spire::{server::entry as wire, types},
@@ -38,6 +38,11 @@ impl EntryService {
         self.context.audit.record(event).await?;
         Ok(())
     }
+}
+
+/// The id of an entry that must be there. What can't be one is the id of nothing, as with SPIRE.
+fn known_id(id: &str) -> Result<EntryId, Refusal> {
+    id.parse().map_err(|_| Refusal::not_found("entry not found"))
 }
 
 #[tonic::async_trait]
@@ -88,7 +93,7 @@ impl wire::entry_server::Entry for EntryService {
         if request.id.is_empty() {
             return Err(Refusal::invalid("missing ID").into());
         }
-        let id = convert::entry_id("id", &request.id).map_err(Refusal::from)?;
+        let id = known_id(&request.id)?;
         let view = self.context.registry.view();
         let scope = self.context.scope_for(&caller, &view, Verb::EntryRead)?;
         let found = view

@@ -183,7 +183,7 @@ pub(super) fn open(context: &Context, params: attest_agent_request::Params) -> R
         return Err(missing("attestation data type"));
     }
     if data.payload.is_empty() {
-        return Err(missing("payload"));
+        return Err(missing("attestation data payload"));
     }
     match data.r#type.as_str() {
         "join_token" => {

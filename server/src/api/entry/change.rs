@@ -99,7 +99,7 @@ pub(super) async fn update(
     mask: Option<&types::EntryMask>,
 ) -> Result<Vec<Item>, Refusal> {
     let plan = |ground: &mut Ground<'_>, wire: &types::Entry| -> Result<Order, Refused> {
-        let id = convert::entry_id("id", &wire.id).map_err(Refusal::from)?;
+        let id = super::known_id(&wire.id)?;
         let old = ground.known(&id)?;
         let spec = convert::merge_entry(&old.entry.spec, wire, mask).map_err(malformed)?;
         let spec = checked(context, ground.view, spec, &old.entry.spec.federates_with)?;
@@ -121,7 +121,7 @@ pub(super) async fn delete(context: &Context, caller: &Caller, ids: &[String]) -
         if id.is_empty() {
             return Err(Refusal::invalid("missing entry ID").into());
         }
-        let id = convert::entry_id("id", id).map_err(Refusal::from)?;
+        let id = super::known_id(id)?;
         let old = ground.known(&id)?;
         let surroundings = context.surroundings(ground.view);
         let decided = ground
