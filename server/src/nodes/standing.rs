@@ -114,6 +114,11 @@ impl NodeView {
         self.view.entitled(&self.node, entry)
     }
 
+    /// Those of `ids` that the node is entitled to, in their order.
+    pub fn entitled_among(&self, ids: &[EntryId]) -> Vec<&Arc<Registered>> {
+        self.view.entitled_among(&self.node, ids)
+    }
+
     /// Everything that the node is entitled to, by id.
     pub fn entitled_set(&self) -> Vec<Arc<Registered>> {
         self.view.entitled_set(&self.node)

@@ -19,18 +19,26 @@ impl View {
         Reach::new(self, node).entitled(entry)
     }
 
+    /// Those of `ids` that `node` is entitled to, in their order. What leads to one of them is known to the next: many may hang below a name
+    /// that hundreds of nodes have.
+    pub fn entitled_among<'a>(&'a self, node: &SpiffeId, ids: &[EntryId]) -> Vec<&'a Arc<Registered>> {
+        let mut reach = Reach::new(self, node);
+        ids.iter().filter_map(|id| reach.entitled(id)).collect()
+    }
+
     /// Everything that `node` is entitled to, by id.
     pub fn entitled_set(&self, node: &SpiffeId) -> Vec<Arc<Registered>> {
         let aliases = self
             .children_of(&self.server_id)
             .filter(|alias| self.is_alias_of(alias, node));
         let aliases = aliases.map(|alias| alias.entry.spec.spiffe_id.clone());
-        let mut found = BTreeSet::new();
-        self.descend(std::iter::once(node.clone()).chain(aliases), &mut found);
+        let mut found = Vec::new();
+        // An entry has one parent, and each parent is looked at once: none is found twice.
+        self.descend(std::iter::once(node.clone()).chain(aliases), |child| {
+            found.push(Arc::clone(child));
+        });
+        found.sort_unstable_by(|one, other| one.entry.id.cmp(&other.entry.id));
         found
-            .into_iter()
-            .filter_map(|id| self.entries.get(&id).cloned())
-            .collect()
     }
 
     /// The order-free digest of what `node` is entitled to.
@@ -63,7 +71,9 @@ impl View {
         }
         // What hangs below any name that a touched entry has or had, in either view: its way may have led through it.
         for view in [self, after] {
-            view.descend(roots.iter().cloned(), &mut candidates);
+            view.descend(roots.iter().cloned(), |child| {
+                candidates.insert(child.entry.id.clone());
+            });
         }
         self.compare(after, node, candidates)
     }
@@ -93,16 +103,16 @@ impl View {
         delta
     }
 
-    /// Adds all entries below `roots`.
-    fn descend(&self, roots: impl Iterator<Item = SpiffeId>, found: &mut BTreeSet<EntryId>) {
-        let mut open: Vec<SpiffeId> = roots.collect();
-        let mut seen: HashSet<SpiffeId> = open.iter().cloned().collect();
+    /// Shows all entries below `roots`, each once.
+    fn descend(&self, roots: impl Iterator<Item = SpiffeId>, mut found: impl FnMut(&Arc<Registered>)) {
+        let mut seen = HashSet::new();
+        let mut open: Vec<SpiffeId> = roots.filter(|root| seen.insert(root.clone())).collect();
         while let Some(parent) = open.pop() {
             if parent == self.server_id {
                 continue; // below the server are aliases, which nobody is entitled to
             }
             for child in self.children_of(&parent) {
-                found.insert(child.entry.id.clone());
+                found(child);
                 let id = &child.entry.spec.spiffe_id;
                 if self.by_parent.contains_key(id) && seen.insert(id.clone()) {
                     open.push(id.clone());

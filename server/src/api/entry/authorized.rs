@@ -141,11 +141,11 @@ impl Conversation {
         let Next::Entries(ids) = &mut self.next else {
             return Ok(SyncAuthorizedEntriesResponse::default());
         };
-        let found = ids.take(PAGE).filter_map(|id| {
-            let found = view.entitled(&id)?;
-            Some(convert::entry_to_wire(&found.entry, self.mask.as_ref()))
-        });
-        let entries = found.collect();
+        let page: Vec<_> = ids.take(PAGE).collect();
+        let found = view.entitled_among(&page).into_iter();
+        let entries = found
+            .map(|found| convert::entry_to_wire(&found.entry, self.mask.as_ref()))
+            .collect();
         let more = ids.len() > 0;
         if !more {
             self.next = Next::Request;
