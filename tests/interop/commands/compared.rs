@@ -27,16 +27,28 @@ impl Difference {
         })
     }
 
-    /// SPIRE's lines with its words left out where it refuses: they are not ours to quote at length.
-    pub(super) fn spire_in_short(&self) -> Vec<String> {
-        self.spire.iter().map(|line| without_words(line)).collect()
-    }
-
     /// Whether both refuse alike, and say so in other words.
     pub(super) fn is_of_words(&self) -> bool {
-        let ours = self.muster.iter().map(|line| without_words(line));
-        self.spire_in_short() == ours.collect::<Vec<_>>()
+        short(&self.spire) == short(&self.muster)
     }
+
+    /// As it is listed: SPIRE's words are not ours to quote at length, and ours say no more where both refuse alike.
+    pub(super) fn in_short(&self) -> Self {
+        let muster = match self.is_of_words() {
+            true => short(&self.muster),
+            false => self.muster.clone(),
+        };
+        Self {
+            command: self.command.clone(),
+            spire: short(&self.spire),
+            muster,
+        }
+    }
+}
+
+/// Lines with the texts of refusals left out.
+fn short(lines: &[String]) -> Vec<String> {
+    lines.iter().map(|line| without_words(line)).collect()
 }
 
 /// A refusal without its text, in each of the forms in which commands print one.
@@ -110,5 +122,13 @@ fn refusals_that_differ_in_their_words_alone_are_told_apart_from_others() {
         let difference = between(spire, muster);
         assert_eq!(difference.is_of_words(), alike, "{difference:?}");
     }
-    assert_eq!(between("(msg: \"a\"):", "x").spire_in_short(), ["(msg: \"…\"):"]);
+    let short = between("(msg: \"a\"):", "(msg: \"b\"):").in_short();
+    assert_eq!(
+        (&short.spire, &short.muster),
+        (&vec!["(msg: \"…\"):".to_owned()], &short.spire)
+    );
+    assert_eq!(
+        between("(msg: \"a\"):", "x (msg: \"b\"):").in_short().muster,
+        ["x (msg: \"b\"):"]
+    );
 }

@@ -107,7 +107,8 @@ fn table(found: &[Difference], old: &[Row]) -> String {
     let mut table = HEAD.to_owned();
     for difference in found {
         let command = code(&difference.command);
-        let (spire, muster) = (cell(&difference.spire_in_short()), cell(&difference.muster));
+        let short = difference.in_short();
+        let (spire, muster) = (cell(&short.spire), cell(&short.muster));
         let known = old
             .iter()
             .find(|row| row.difference.starts_with(&format!("| {command} |")))
