@@ -2,9 +2,9 @@
 //! that both speak. Nothing is asserted: a shared machine would make that a lie. CPU time for each call is the figure to
 //! trust, because neighbours hardly move it.
 //!
-//! `tests/bench/run` builds both sides and runs this. `bench [--spire FOLDER] [--seconds N] [--page FILE]`: where
-//! `spire-server` and `spire-agent` lie (without it only our side is measured), how long a turn of load takes, which page
-//! gets the table between its two marks.
+//! `tests/bench/run` builds both sides and runs this. `bench [--spire FOLDER] [--seconds N] [--page FILE] [--only polling]`:
+//! where `spire-server` and `spire-agent` lie (without it only our side is measured), how long a turn of load takes, which
+//! page gets the table between its two marks; or the rows of nodes that poll alone, which no page gets.
 
 #![expect(
     clippy::unwrap_used,
@@ -18,6 +18,7 @@ mod hashed;
 mod memory;
 mod muster;
 mod page;
+mod polling;
 mod restarts;
 mod server;
 mod side;
@@ -44,6 +45,7 @@ struct Args {
     spire: Option<PathBuf>,
     each: Duration,
     page: Option<PathBuf>,
+    only_polling: bool,
 }
 
 fn main() {
@@ -56,7 +58,14 @@ fn main() {
     match args.split_first() {
         Some((role, rest)) if role == "canned" => runtime.block_on(canned::serve(rest)),
         Some((role, rest)) if role == "caller" => runtime.block_on(hashed::caller(rest)),
-        _ => compare(&runtime, &Args::parse(args)),
+        _ => {
+            let args = Args::parse(args);
+            if args.only_polling {
+                polling::measure(&mut Table::default(), &runtime, args.spire.is_some());
+            } else {
+                compare(&runtime, &args);
+            }
+        }
     }
 }
 
@@ -66,6 +75,7 @@ impl Args {
             spire: None,
             each: Duration::from_secs(2),
             page: None,
+            only_polling: false,
         };
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
@@ -73,7 +83,8 @@ impl Args {
                 ("--spire", Some(folder)) => parsed.spire = Some(folder.into()),
                 ("--seconds", Some(seconds)) => parsed.each = Duration::from_secs(seconds.parse().unwrap()),
                 ("--page", Some(page)) => parsed.page = Some(page.into()),
-                _ => panic!("usage: bench [--spire FOLDER] [--seconds N] [--page FILE]"),
+                ("--only", Some(rows)) if rows == "polling" => parsed.only_polling = true,
+                _ => panic!("usage: bench [--spire FOLDER] [--seconds N] [--page FILE] [--only polling]"),
             }
         }
         parsed
@@ -97,6 +108,10 @@ fn compare(runtime: &tokio::runtime::Runtime, args: &Args) {
         &mut ours,
         args.each,
     ));
+    // The daemons of the rows above end first, to leave the processors to these.
+    let with_spire = spire.is_some();
+    drop((spire, ours, cluster));
+    polling::measure(&mut table, runtime, with_spire);
     let (promised, kept) = table.kept();
     println!(
         "\n{kept} of {promised} budgets kept; {} s",
