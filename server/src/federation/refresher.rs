@@ -233,6 +233,7 @@ impl Refresher {
                 if !order.wait {
                     self.statuses.change(name, |status| {
                         status.failures = status.failures.saturating_add(1);
+                        status.pushes = false;
                         status.failure = Some(why);
                     });
                 }

@@ -202,3 +202,25 @@ proptest::proptest! {
         let _ = claims::Claims::parse(payload.as_bytes());
     }
 }
+
+#[test]
+fn a_genuine_name_outside_of_what_its_trust_domain_is_narrowed_to_does_not_count() {
+    use std::sync::Arc;
+
+    use crate::bundle::{Bundle, BundleSet, Scope};
+
+    let key = LocalKey::generate(KeyAlgorithm::EcP256).unwrap();
+    let svid = issue_jwt_svid(&key, &"k1".parse().unwrap(), &profile()).unwrap();
+    let mut foreign = Bundle::new("example.org".parse().unwrap());
+    foreign.put_jwt_authority(authority("k1", &key)).unwrap();
+    let foreign = Arc::new(foreign);
+    let verify = |scope: Scope| {
+        let mut set = BundleSet::new(Arc::new(Bundle::new("ours.example".parse().unwrap())));
+        set.put_scoped(Arc::clone(&foreign), scope).unwrap();
+        verify_jwt_svid(svid.token(), &set, "a", at(NOW)).map(|verified| verified.id().to_string())
+    };
+    let only = |path: &str| Scope::new(vec![path.parse().unwrap()]).unwrap();
+    assert_eq!(verify(Scope::all()).unwrap(), "spiffe://example.org/w");
+    assert!(verify(only("/w")).is_ok());
+    assert!(matches!(verify(only("/other")), Err(VerifyJwtError::OutOfScope(_))));
+}
