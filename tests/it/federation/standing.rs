@@ -80,7 +80,9 @@ fn a_peer_that_is_down_takes_nothing_away_and_its_bundle_is_fetched_again_when_i
         "{state}"
     );
     // Registrations go on, and workloads on both sides too.
-    register(&ours, "/later", OTHER);
+    let mut later = ours.entry("/later", &["unix:uid:4000000"]);
+    later.federates_with = vec![OTHER.to_owned()];
+    ours.register_entry(later);
     let dialed = Workload::Go
         .start(&theirs, &["dial", &address, "spiffe://example.org/web", "20"])
         .event("dialed");

@@ -17,6 +17,8 @@ use crate::{
 pub(super) const MAX_DOCUMENT: usize = 4 << 20;
 /// The most keys that are looked at.
 const MAX_KEYS: usize = 10_000;
+/// The most objects in a document: the keys, and some for members that are newer than this program.
+const MAX_OBJECTS: usize = MAX_KEYS + 1_000;
 
 /// A bundle, and what of its document was left out.
 #[derive(Clone, Debug)]
@@ -114,6 +116,11 @@ impl Bundle {
     pub fn from_document(trust_domain: TrustDomain, document: &[u8]) -> Result<ParsedBundle, DocumentError> {
         if document.len() > MAX_DOCUMENT {
             return Err(DocumentError::TooLong(document.len()));
+        }
+        // Each key is an object. Taken apart, a million of them would be fifty times as large.
+        let objects = document.iter().filter(|byte| **byte == b'{').count();
+        if objects > MAX_OBJECTS {
+            return Err(DocumentError::TooMany(objects));
         }
         let object = json::object(document).map_err(DocumentError::Json)?;
         Self::from_object(trust_domain, &object)

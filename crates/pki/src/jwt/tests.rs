@@ -222,5 +222,8 @@ fn a_genuine_name_outside_of_what_its_trust_domain_is_narrowed_to_does_not_count
     let only = |path: &str| Scope::new(vec![path.parse().unwrap()]).unwrap();
     assert_eq!(verify(Scope::all()).unwrap(), "spiffe://example.org/w");
     assert!(verify(only("/w")).is_ok());
-    assert!(matches!(verify(only("/other")), Err(VerifyJwtError::OutOfScope(_))));
+    assert!(matches!(
+        verify(only("/other")),
+        Err(VerifyJwtError::OutOfScope(_))
+    ));
 }
