@@ -36,6 +36,7 @@ pub struct Bundles {
     /// Each record as it was decoded last; the own one too. Locked for the length of a refresh.
     decoded: Arc<Mutex<Decoded>>,
     version: watch::Sender<Revision>,
+    own_version: watch::Sender<Revision>,
 }
 
 impl Bundles {
@@ -58,6 +59,7 @@ impl Bundles {
             set,
             decoded: Arc::default(),
             version: watch::Sender::new(Revision::default()),
+            own_version: watch::Sender::new(Revision::default()),
         };
         bundles.refresh(view)?;
         Ok(bundles)
@@ -78,8 +80,13 @@ impl Bundles {
         Arc::clone(&self.set)
     }
 
-    /// Follows the revision at which a bundle, or what a peer is narrowed to, last changed.
+    /// Follows the revision at which our own bundle last changed.
     pub fn watch(&self) -> watch::Receiver<Revision> {
+        self.own_version.subscribe()
+    }
+
+    /// Follows the revision at which any bundle, or what a peer is narrowed to, last changed.
+    pub fn watch_all(&self) -> watch::Receiver<Revision> {
         self.version.subscribe()
     }
 
@@ -97,6 +104,10 @@ impl Bundles {
                 Ok(set) => {
                     self.set.store(Arc::new(set));
                     *version = changed;
+                    let own = view.document(Tree::Bundles, self.trust_domain.as_str().as_bytes());
+                    let own = own.map(|own| own.version).unwrap_or_default();
+                    self.own_version
+                        .send_if_modified(|version| std::mem::replace(version, own) != own);
                     true
                 }
                 Err(error) => {

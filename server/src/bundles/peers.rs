@@ -28,7 +28,7 @@ impl Trust for PeerTrust {
     fn lost(&self, chain: Arc<[CertificateDer<'static>]>) -> Lost {
         let (bundles, clock) = (self.bundles.clone(), Arc::clone(&self.clock));
         // Followed from here on; what changed during the handshake is found by the look before the first wait.
-        let mut changes = bundles.watch();
+        let mut changes = bundles.watch_all();
         Box::pin(async move {
             loop {
                 let set = bundles.set();

@@ -114,7 +114,7 @@ impl Conversation {
 
         // Opened before the view is taken, so that no commit falls between.
         let mailbox = self.context.registry.mailbox(&self.id);
-        let mut bundles = self.context.bundles.watch();
+        let mut bundles = self.context.bundles.watch_all();
         bundles.mark_unchanged();
         let view = self.context.view_for(&self.caller)?;
         let plan = plan(&view, &hello)?;
