@@ -94,7 +94,7 @@ impl Cache {
 
     /// The bundles of other trust domains.
     pub fn federated(&self) -> impl Iterator<Item = &Arc<Bundle>> {
-        self.bundles.federated()
+        self.bundles.federated().map(|(bundle, _)| bundle)
     }
 
     /// How many entries, SVIDs, tokens and groups of callers there are.
