@@ -37,6 +37,7 @@ use crate::federation::endpoint::{Endpoint, State as EndpointState};
 use crate::federation::{Fetcher, Peers, Refresher, take_first_bundles, web_roots};
 use crate::node_attestors::NodeAttestors;
 use crate::nodes::{self, Nodes};
+use crate::oidc::Discovery;
 use crate::publish::{publish, publishers};
 use crate::registry::{Registry, prune};
 use crate::reload::Running;
@@ -69,6 +70,8 @@ pub struct Bound {
     endpoint_address: Option<SocketAddr>,
     http: Option<HttpDoor>,
     http_address: Option<SocketAddr>,
+    discovery: Option<Discovery>,
+    discovery_address: Option<SocketAddr>,
     metrics: Metrics,
     drain: Duration,
     front: Option<Tasks>,
@@ -180,6 +183,10 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         }
     };
     let doors = Doors::bind(&config, &bundles, resolver, &clock, &federation).await?;
+    let discovery = match config.oidc.clone() {
+        None => None,
+        Some(oidc) => Some(Discovery::bind(oidc).await?),
+    };
     let http = match config.http {
         None => None,
         Some(address) => Some(
@@ -282,6 +289,8 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         admin_socket: config.admin_socket,
         endpoint_address: endpoint.as_ref().map(Endpoint::address),
         endpoint,
+        discovery_address: discovery.as_ref().and_then(Discovery::address),
+        discovery,
         http_address: http.as_ref().map(HttpDoor::address),
         http,
         doors: Some(doors),
@@ -361,10 +370,19 @@ impl Bound {
             );
             front.spawn("bundle endpoint", serving);
         }
+        if let Some(discovery) = self.discovery.take() {
+            let serving = discovery.serve(
+                self.context.bundles.clone(),
+                front.spawner(),
+                self.front_stop.clone(),
+            );
+            front.spawn("OIDC discovery", serving);
+        }
         self.follow(&front.spawner(), stop);
         let bundle_endpoint = self.endpoint_address.map(|address| address.to_string());
+        let oidc = self.discovery_address.map(|address| address.to_string());
         let http = self.http_address.map(|address| address.to_string());
-        info!(addr = %self.address, admin = %self.admin_socket.display(), http, bundle_endpoint, trust_domain = %self.context.trust_domain, "listening");
+        info!(addr = %self.address, admin = %self.admin_socket.display(), http, bundle_endpoint, oidc, trust_domain = %self.context.trust_domain, "listening");
         info!("ready");
 
         let (front_stop, back_stop) = (self.front_stop.clone(), self.back_stop.clone());

@@ -19,6 +19,7 @@ pub mod config;
 pub mod federation;
 pub mod node_attestors;
 pub mod nodes;
+pub mod oidc;
 pub mod registry;
 pub mod store;
 pub mod sync;

@@ -28,6 +28,7 @@ mod led_programs;
 mod log_lines;
 mod memory;
 mod node_attestors;
+mod oidc;
 mod outage;
 mod reload;
 mod requests;

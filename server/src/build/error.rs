@@ -8,6 +8,7 @@ use crate::bundles::BundleRecordError;
 use crate::ca::{KeeperError, ServerSvidError};
 use crate::doors::DoorError;
 use crate::node_attestors::StartNodeAttestorError;
+use crate::oidc::DiscoveryError;
 use crate::registry::RecordError;
 use crate::state::StateError;
 
@@ -38,6 +39,9 @@ pub enum BuildError {
     /// How nodes may prove themselves.
     #[error(transparent)]
     NodeAttestor(#[from] StartNodeAttestorError),
+    /// OIDC discovery.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
     /// A door.
     #[error(transparent)]
     Door(#[from] DoorError),

@@ -24,6 +24,7 @@ impl Config {
             signing_threads,
             signing_queue,
             http,
+            oidc,
             publishers,
             // Taken over.
             log_level: _,
@@ -46,6 +47,7 @@ impl Config {
             ("signing.threads", *signing_threads != new.signing_threads),
             ("signing.queue", *signing_queue != new.signing_queue),
             ("http", *http != new.http),
+            ("oidc", *oidc != new.oidc),
             ("bundle_publishers", *publishers != new.publishers),
             ("log.format", *log_format != new.log_format),
             ("drain", *drain != new.drain),

@@ -5,6 +5,7 @@
 mod changes;
 mod federation;
 mod node_attestors;
+mod oidc;
 mod publishers;
 mod read;
 mod upstream;
@@ -25,6 +26,7 @@ use crate::api::limits::LimitSettings;
 use crate::ca::{Lifetimes, OverCap, Wildcards};
 use crate::node_attestors::NodeAttestorsConfig;
 use crate::nodes::Pruning;
+use crate::oidc::DiscoveryConfig;
 
 pub use publishers::PublisherConfig;
 
@@ -68,6 +70,8 @@ pub struct Config {
     pub signing_queue: usize,
     /// Where `/live`, `/ready` and `/metrics` are served, if anywhere.
     pub http: Option<SocketAddr>,
+    /// Where OAuth servers find the keys that check our tokens.
+    pub oidc: Option<DiscoveryConfig>,
     /// Where the bundle is laid, beside being served.
     pub publishers: Vec<PublisherConfig>,
     /// What is logged.
@@ -132,6 +136,7 @@ impl Config {
             signing_threads: 0,
             signing_queue: read::SIGNING_QUEUE,
             http: None,
+            oidc: None,
             publishers: Vec::new(),
             log_level: Level::Info,
             log_format: Format::Text,
@@ -179,7 +184,7 @@ mod tests {
 
     #[test]
     fn every_key_is_in_the_example() {
-        let text = "trust_domain = 'a.org'\nx = 1\n[ca]\nx = 1\n[nodes]\nx = 1\n[node_attestors]\nx = 1\n[node_attestors.x509pop]\nx = 1\n[[node_attestors.k8s_psat.clusters]]\nx = 1\n[limits]\nx = 1\n[signing]\nx = 1\n[federation]\nx = 1\n[federation.endpoint]\nlisten = 'x'\nx = 1\n[federation.endpoint.acme]\nx = 1\n[[federation.peers]]\nx = 1\n[http]\nx = 1\n[log]\nx = 1\n[upstream_authority.disk]\nx = 1\n[upstream_authority.spire]\nx = 1\n[upstream_authority.vault]\nx = 1\n[upstream_authority.vault.token]\nx = 1\n[upstream_authority.vault.approle]\nx = 1\n[upstream_authority.vault.cert]\nx = 1\n[upstream_authority.vault.kubernetes]\nx = 1";
+        let text = "trust_domain = 'a.org'\nx = 1\n[ca]\nx = 1\n[nodes]\nx = 1\n[node_attestors]\nx = 1\n[node_attestors.x509pop]\nx = 1\n[[node_attestors.k8s_psat.clusters]]\nx = 1\n[limits]\nx = 1\n[signing]\nx = 1\n[federation]\nx = 1\n[federation.endpoint]\nlisten = 'x'\nx = 1\n[federation.endpoint.acme]\nx = 1\n[[federation.peers]]\nx = 1\n[oidc]\nx = 1\n[http]\nx = 1\n[log]\nx = 1\n[upstream_authority.disk]\nx = 1\n[upstream_authority.spire]\nx = 1\n[upstream_authority.vault]\nx = 1\n[upstream_authority.vault.token]\nx = 1\n[upstream_authority.vault.approle]\nx = 1\n[upstream_authority.vault.cert]\nx = 1\n[upstream_authority.vault.kubernetes]\nx = 1";
         let error = Config::parse("t", text).unwrap_err().to_string();
         let known = error
             .lines()

@@ -11,7 +11,7 @@ use muster_runtime::logging::{Format, Level};
 use muster_transport::TlsLimits;
 
 use super::publishers::publishers;
-use super::{CaConfig, Config, federation, node_attestors, upstream};
+use super::{CaConfig, Config, federation, node_attestors, oidc, upstream};
 use crate::api::limits::LimitSettings;
 use crate::ca::{Lifetimes, OverCap, Wildcards, life};
 use crate::nodes::Pruning;
@@ -78,6 +78,8 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
     let http = table
         .optional_table("http")
         .and_then(|mut http| http.required("listen"));
+    let issuer = ca.as_ref().and_then(|ca| ca.jwt_issuer.as_deref());
+    let oidc = oidc::read(table, issuer, trust_domain.as_ref());
     let publishers = publishers(table);
     let mut log = table.table("log");
     let (log_level, log_format) = (log.or("level", Level::Info), log.or("format", Format::Text));
@@ -99,6 +101,7 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
         signing_threads,
         signing_queue,
         http,
+        oidc,
         publishers,
         log_level,
         log_format,

@@ -142,7 +142,13 @@ mod tests {
             "OIDC.example.org:8443",
             "internal.example.org",
         ] {
-            let response = asked("GET", host, "/tenant/.well-known/openid-configuration", None, &bundle);
+            let response = asked(
+                "GET",
+                host,
+                "/tenant/.well-known/openid-configuration",
+                None,
+                &bundle,
+            );
             assert_eq!(response.status(), StatusCode::OK, "{host}");
             let metadata: Value = serde_json::from_str(response.body()).unwrap();
             assert_eq!(metadata["issuer"], "https://oidc.example.org/tenant");
@@ -157,7 +163,13 @@ mod tests {
             .map(|key| (key["kid"].as_str().unwrap(), key["alg"].as_str().unwrap()))
             .collect();
         assert_eq!(told, [("one", "ES256"), ("two", "RS256")]);
-        assert!(keys["keys"].as_array().unwrap().iter().all(|key| key["use"] == "sig"));
+        assert!(
+            keys["keys"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|key| key["use"] == "sig")
+        );
     }
 
     #[test]
@@ -167,7 +179,10 @@ mod tests {
         assert_eq!(first.headers()[CACHE_CONTROL], "no-cache");
         let tag = first.headers()[ETAG].to_str().unwrap();
         let again = asked("GET", "oidc.example.org", "/tenant/keys", Some(tag), &bundle);
-        assert_eq!((again.status(), again.body().as_str()), (StatusCode::NOT_MODIFIED, ""));
+        assert_eq!(
+            (again.status(), again.body().as_str()),
+            (StatusCode::NOT_MODIFIED, "")
+        );
         bundle.retain_jwt_authorities(|authority| authority.key_id().as_str() != "one");
         let changed = asked("GET", "oidc.example.org", "/tenant/keys", Some(tag), &bundle);
         assert_eq!(changed.status(), StatusCode::OK);
@@ -178,10 +193,19 @@ mod tests {
     fn other_hosts_paths_and_methods_get_nothing_and_no_key_is_no_empty_set() {
         let bundle = bundle();
         let status = |method, host, path| asked(method, host, path, None, &bundle).status();
-        assert_eq!(status("GET", "evil.example", "/tenant/keys"), StatusCode::BAD_REQUEST);
+        assert_eq!(
+            status("GET", "evil.example", "/tenant/keys"),
+            StatusCode::BAD_REQUEST
+        );
         assert_eq!(status("GET", "oidc.example.org", "/keys"), StatusCode::NOT_FOUND);
-        assert_eq!(status("GET", "oidc.example.org", "/tenant/keys/"), StatusCode::NOT_FOUND);
-        assert_eq!(status("GET", "oidc.example.org", "/tenantkeys"), StatusCode::NOT_FOUND);
+        assert_eq!(
+            status("GET", "oidc.example.org", "/tenant/keys/"),
+            StatusCode::NOT_FOUND
+        );
+        assert_eq!(
+            status("GET", "oidc.example.org", "/tenantkeys"),
+            StatusCode::NOT_FOUND
+        );
         assert_eq!(
             status("POST", "oidc.example.org", "/tenant/keys"),
             StatusCode::METHOD_NOT_ALLOWED

@@ -66,8 +66,7 @@ impl Issuer {
 
     /// The part of `path` below the issuer's own.
     pub(super) fn below<'a>(&self, path: &'a str) -> Option<&'a str> {
-        path.strip_prefix(&self.path)
-            .filter(|rest| rest.starts_with('/'))
+        path.strip_prefix(&self.path).filter(|rest| rest.starts_with('/'))
     }
 }
 

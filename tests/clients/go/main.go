@@ -5,6 +5,7 @@
 //	client serve ADDRESS PEER-ID            mTLS echo with SVIDs that follow rotation
 //	client dial ADDRESS PEER-ID N           N new connections, one echo each; stops early when stdin closes
 //	client hammer N                         N times: a new connection to the Workload API and one fetch
+//	client rely-on ISSUER CA-FILE AUDIENCE TOKEN   an OpenID Connect relying party: go-oidc, unchanged
 //	client judge                            what go-spiffe says of chains and tokens, one question and one answer a line
 //
 // The Workload API is the one that SPIFFE_ENDPOINT_SOCKET names.
@@ -103,6 +104,10 @@ func main() {
 func run(ctx context.Context, command string, args []string) error {
 	if command == "hammer" {
 		return hammer(ctx, args[0])
+	}
+	if command == "rely-on" && len(args) == 4 {
+		relyOn(args[0], args[1], args[2], args[3])
+		return nil
 	}
 	if command == "judge" {
 		return judge(os.Stdin, os.Stdout)

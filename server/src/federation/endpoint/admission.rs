@@ -10,19 +10,19 @@ const CONNECTIONS: usize = 1_024;
 const PER_ADDRESS: usize = 64;
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Admission {
+pub(crate) struct Admission {
     taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
 /// A place. It is given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(crate) struct Ticket {
     admission: Admission,
     address: IpAddr,
 }
 
 impl Admission {
-    pub(super) fn admit(&self, address: IpAddr) -> Option<Ticket> {
+    pub(crate) fn admit(&self, address: IpAddr) -> Option<Ticket> {
         let address = network(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = taken.values().sum();

@@ -43,7 +43,7 @@ pub enum CertificateFilesError {
 }
 
 /// Shows what two files hold, and what they hold later.
-pub(super) struct CertificateFiles {
+pub(crate) struct CertificateFiles {
     certificate: PathBuf,
     key: PathBuf,
     shown: WebCertificate,
@@ -55,7 +55,7 @@ type Seen = (u64, u64, i64, i64, u64);
 
 impl CertificateFiles {
     /// Reads the files for the first time.
-    pub(super) fn open(
+    pub(crate) fn open(
         certificate: PathBuf,
         key: PathBuf,
         shown: WebCertificate,
@@ -71,7 +71,7 @@ impl CertificateFiles {
     }
 
     /// Reads them anew when they change. What can't be used is reported, and what was shown stays.
-    pub(super) async fn follow(mut self) -> Infallible {
+    pub(crate) async fn follow(mut self) -> Infallible {
         loop {
             tokio::time::sleep(LOOK).await;
             let now = [seen(&self.certificate), seen(&self.key)];

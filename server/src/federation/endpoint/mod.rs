@@ -35,8 +35,9 @@ use tracing::debug;
 use super::tls::{HTTP, web_provider};
 use super::{AddressRule, Statuses};
 use crate::bundles::Bundles;
-use admission::{Admission, Ticket};
+pub(crate) use admission::{Admission, Ticket};
 use answer::Desk;
+pub(crate) use certificate_files::CertificateFiles;
 
 pub use acme::{AcmeConfig, AcmeError};
 pub use certificate_files::CertificateFilesError;
@@ -120,7 +121,7 @@ pub struct Endpoint {
 
 /// What keeps a certificate of the Web PKI fresh.
 enum Keeper {
-    Files(certificate_files::CertificateFiles),
+    Files(CertificateFiles),
     Acme(Box<acme::Acme>),
 }
 
@@ -139,11 +140,7 @@ impl Endpoint {
             EndpointProfile::Spiffe => (spiffe_tls(Arc::new(svid))?, None),
             EndpointProfile::WebFiles { certificate, key } => {
                 let shown = WebCertificate::default();
-                let files = certificate_files::CertificateFiles::open(
-                    certificate.clone(),
-                    key.clone(),
-                    shown.clone(),
-                )?;
+                let files = CertificateFiles::open(certificate.clone(), key.clone(), shown.clone())?;
                 (web_tls(Arc::new(shown), &[])?, Some(Keeper::Files(files)))
             }
             EndpointProfile::WebAcme(config) => {
@@ -252,7 +249,11 @@ fn spiffe_tls(shown: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, r
     Ok(finished(config, &[]))
 }
 
-fn web_tls(shown: Arc<dyn ResolvesServerCert>, more: &[&[u8]]) -> Result<Arc<ServerConfig>, rustls::Error> {
+/// TLS as everybody on the Web speaks it, with what `shown` has.
+pub(crate) fn web_tls(
+    shown: Arc<dyn ResolvesServerCert>,
+    more: &[&[u8]],
+) -> Result<Arc<ServerConfig>, rustls::Error> {
     let config = ServerConfig::builder_with_provider(web_provider())
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_no_client_auth()
