@@ -175,12 +175,21 @@ fn times(line: &str) -> String {
         .join(" ")
 }
 
+/// `1.5ms`, `2m6s`: numbers, each with its unit.
 fn is_duration(word: &str) -> bool {
-    let digits = word.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = &word[digits.len()..];
-    !digits.is_empty()
-        && ["ns", "µs", "ms", "s"].contains(&unit.trim_end_matches(':'))
-        && digits.chars().all(|c| c.is_ascii_digit() || c == '.')
+    let mut rest = word.trim_end_matches(':');
+    let mut parts = 0;
+    while !rest.is_empty() {
+        let unit = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let behind = unit.trim_start_matches(char::is_alphabetic);
+        let unit_alone = &unit[..unit.len() - behind.len()];
+        if unit.len() == rest.len() || !["h", "m", "s", "ms", "µs", "ns"].contains(&unit_alone) {
+            return false;
+        }
+        rest = behind;
+        parts += 1;
+    }
+    parts > 0
 }
 
 #[cfg(test)]
@@ -202,6 +211,7 @@ mod tests {
                 "Expiration time   : 2026-11-27 00:12:23 +0000 UTC",
                 "Expiration time   : <time>",
             ),
+            ("  Uptime:      2m6s", "  Uptime:      <duration>"),
             (
                 "Received 1 svid after 1.234567ms",
                 "Received 1 svid after <duration>",
