@@ -145,10 +145,11 @@ impl TrustDomain for TrustDomainService {
         let going = names.clone();
         let deleting = async move { Ok(change::delete(&context, &caller, &going).await) };
         let statuses = self.context.to_the_end(deleting).await?;
-        let results = names.into_iter().zip(statuses).map(|(trust_domain, status)| {
+        let results = names.into_iter().zip(statuses).map(|(name, status)| {
             batch_delete_federation_relationship_response::Result {
                 status: Some(status),
-                trust_domain,
+                // By its name, though it was asked for by its ID: what SPIRE's tools print.
+                trust_domain: trust_domain("trust_domain", &name).map_or(name, |known| known.to_string()),
             }
         });
         let results = results.collect();

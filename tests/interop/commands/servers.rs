@@ -13,7 +13,11 @@ use super::{
 };
 
 /// What all servers are asked.
-const SCRIPTS: &[&str] = &[include_str!("server.txt"), include_str!("authorities.txt")];
+const SCRIPTS: &[&str] = &[
+    include_str!("server.txt"),
+    include_str!("authorities.txt"),
+    include_str!("federation.txt"),
+];
 
 #[test]
 fn what_spire_servers_commands_say_of_us_is_what_they_say_of_spire_or_is_listed() {
