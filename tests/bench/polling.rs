@@ -121,7 +121,11 @@ async fn poll(home: &Home, server: &Process) -> Spent {
             let offset = EACH.mul_f64(place as f64 / AGENTS as f64);
             for round in 0..ROUNDS {
                 tokio::time::sleep_until((began + offset + EACH * round).into()).await;
-                let polled = agent.poll().await.unwrap();
+                // On a machine that does too much a connection may be given up; the next look opens another.
+                let polled = match agent.poll().await {
+                    Ok(polled) => polled,
+                    Err(_) => agent.poll().await.unwrap(),
+                };
                 assert_eq!((polled.revisions, polled.entries), (EACH_GETS, 0));
             }
         });
