@@ -8,6 +8,7 @@ mod proxy;
 mod restarts;
 mod rotation;
 mod shut_out;
+mod x509pop;
 
 use std::{
     fs,
@@ -38,6 +39,24 @@ pub(crate) struct Joined {
 impl OurAgent {
     /// Joins below `parent` by a token of `home`, which is reached at `address`, and starts. `config` are more lines of configuration.
     pub(crate) fn join(parent: &Path, home: &Home, address: &str, config: &str) -> Self {
+        let mut agent = Self::install(parent, home, config);
+        agent.join_again(home, address, &[]);
+        agent.start();
+        agent
+    }
+
+    /// Joins below `parent` by what `config` says of this machine, and starts.
+    pub(crate) fn join_by_proof(parent: &Path, home: &Home, config: &str) -> Self {
+        let mut agent = Self::install(parent, home, config);
+        let joined = agent.run_join(&["--server", &home.address], "");
+        let said = String::from_utf8_lossy(&joined.stderr);
+        assert!(joined.status.success(), "joining: {said}");
+        agent.node = String::from_utf8_lossy(&joined.stdout).trim().to_owned();
+        agent.start();
+        agent
+    }
+
+    fn install(parent: &Path, home: &Home, config: &str) -> Self {
         let dir = parent.join("muster-agent");
         fs::create_dir_all(dir.join("workload")).unwrap();
         fs::set_permissions(parent, fs::Permissions::from_mode(0o755)).unwrap();
@@ -48,14 +67,11 @@ impl OurAgent {
         );
         fs::write(dir.join("agent.toml"), text).unwrap();
         fs::write(dir.join("bundle.pem"), &home.bundle).unwrap();
-        let mut agent = Self {
+        Self {
             process: None,
             dir,
             node: String::new(),
-        };
-        agent.join_again(home, address, &[]);
-        agent.start();
-        agent
+        }
     }
 
     /// Joins by a new token, with more arguments. The agent does not run.
@@ -72,21 +88,29 @@ impl OurAgent {
         assert_eq!(String::from_utf8_lossy(&joined.stdout).trim(), self.node);
     }
 
-    /// `muster-agent join`.
+    /// `muster-agent join` by a token.
     pub(crate) fn try_to_join(&self, address: &str, token: &str, args: &[&str]) -> Output {
+        let mut all = vec!["--server", address, "--token", "-"];
+        all.extend(args);
+        self.run_join(&all, token)
+    }
+
+    fn run_join(&self, args: &[&str], input: &str) -> Output {
         let mut joining = Command::new(binary("muster-agent"))
-            .args(["join", "--server", address, "--token", "-", "--bundle"])
+            .arg("join")
+            .args(args)
+            .arg("--bundle")
             .arg(self.dir.join("bundle.pem"))
             .arg("--config")
             .arg(self.dir.join("agent.toml"))
-            .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut stdin = joining.stdin.take().expect("piped above");
-        stdin.write_all(token.as_bytes()).unwrap();
+        // Who needs no input has closed its end, which is nothing to complain of.
+        stdin.write_all(input.as_bytes()).ok();
         drop(stdin);
         joining.wait_with_output().unwrap()
     }
