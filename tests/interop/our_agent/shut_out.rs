@@ -74,5 +74,8 @@ fn our_agent_does_not_join_a_spire_server_by_a_used_token_or_another_bundle() {
         .agent
         .try_to_join(&other.home().address, "token", &["--replace"]);
     let said = String::from_utf8_lossy(&misled.stderr).into_owned();
-    assert_eq!(misled.status.code(), Some(3), "{said}");
+    assert!(
+        !misled.status.success() && said.contains("invalid peer certificate"),
+        "{said}"
+    );
 }
