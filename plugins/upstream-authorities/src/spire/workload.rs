@@ -15,11 +15,13 @@ use muster_proto::workload::{X509svidRequest, X509svidResponse};
 use tokio::net::UnixStream;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Endpoint;
-use tonic::{Request, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 use tower::service_fn;
 
 /// How long the first answer may take. An agent that has to have the SVID signed first needs a moment.
 const FIRST_WITHIN: Duration = Duration::from_secs(20);
+/// How often it is asked again while it says that it has none for us.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// An SVID with its key, and the authorities that vouch for its trust domain.
 pub(super) struct Held {
@@ -40,39 +42,53 @@ impl Identities {
         socket: &Path,
         trust_domain: &TrustDomain,
     ) -> Result<(Self, Held), UpstreamError> {
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
-            UpstreamError::unavailable(asking(socket), source)
-        };
+        let mut last = None;
         let opening = async {
-            let path = socket.to_owned();
-            // The name is for the :authority header only; nothing is looked up.
-            let channel = Endpoint::from_static("http://localhost")
-                .connect_with_connector(service_fn(move |_| {
-                    let path = path.clone();
-                    async move { UnixStream::connect(path).await.map(TokioIo::new) }
-                }))
-                .await
-                .map_err(|error| failed(error.into()))?;
-            let mut request = Request::new(X509svidRequest {});
-            request
-                .metadata_mut()
-                .insert("workload.spiffe.io", MetadataValue::from_static("true"));
-            let stream = SpiffeWorkloadApiClient::new(channel)
-                .fetch_x509svid(request)
-                .await
-                .map_err(|status| failed(status.into()))?
-                .into_inner();
-            let mut identities = Self {
-                socket: socket.to_owned(),
-                stream,
-            };
-            let held = identities.next(trust_domain).await?;
-            Ok((identities, held))
+            loop {
+                match Self::first(socket).await {
+                    Ok(opened) => return opened.held(trust_domain),
+                    // An entry that was just made reaches the agent seconds later, and who starts both at once need not know.
+                    Err(status) if status.code() == Code::PermissionDenied => last = Some(status),
+                    Err(status) => return Err(UpstreamError::unavailable(asking(socket), status)),
+                }
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
         };
-        match tokio::time::timeout(FIRST_WITHIN, opening).await {
-            Ok(opened) => opened,
-            Err(elapsed) => Err(failed(elapsed.into())),
-        }
+        let opened = tokio::time::timeout(FIRST_WITHIN, opening).await;
+        opened.unwrap_or_else(|elapsed| match last {
+            Some(status) => Err(UpstreamError::Refused {
+                what: asking(socket),
+                reason: status.message().to_owned(),
+            }),
+            None => Err(UpstreamError::unavailable(asking(socket), elapsed)),
+        })
+    }
+
+    async fn first(socket: &Path) -> Result<Opened, Status> {
+        let path = socket.to_owned();
+        // The name is for the :authority header only; nothing is looked up.
+        let channel = Endpoint::from_static("http://localhost")
+            .connect_with_connector(service_fn(move |_| {
+                let path = path.clone();
+                async move { UnixStream::connect(path).await.map(TokioIo::new) }
+            }))
+            .await
+            .map_err(|error| Status::from_error(error.into()))?;
+        let mut request = Request::new(X509svidRequest {});
+        request
+            .metadata_mut()
+            .insert("workload.spiffe.io", MetadataValue::from_static("true"));
+        let mut stream = SpiffeWorkloadApiClient::new(channel)
+            .fetch_x509svid(request)
+            .await?
+            .into_inner();
+        let first = stream.message().await?;
+        let first = first.ok_or_else(|| Status::unavailable("it ended the stream of our SVIDs"))?;
+        let socket = socket.to_owned();
+        Ok(Opened {
+            identities: Self { socket, stream },
+            first,
+        })
     }
 
     /// Waits for the next SVID. May be dropped half way.
@@ -82,15 +98,30 @@ impl Identities {
         let message = message.ok_or_else(|| {
             UpstreamError::unavailable(asking(&self.socket), "it ended the stream of our SVIDs")
         })?;
+        self.read(message, trust_domain)
+    }
+
+    fn read(&self, message: X509svidResponse, trust_domain: &TrustDomain) -> Result<Held, UpstreamError> {
         held(message, trust_domain).map_err(|source| {
+            let socket = self.socket.display();
             UpstreamError::unusable(
-                format!(
-                    "the answer of the Workload API at {} can't be used",
-                    self.socket.display()
-                ),
+                format!("the answer of the Workload API at {socket} can't be used"),
                 source,
             )
         })
+    }
+}
+
+/// The stream with its first message.
+struct Opened {
+    identities: Identities,
+    first: X509svidResponse,
+}
+
+impl Opened {
+    fn held(self, trust_domain: &TrustDomain) -> Result<(Identities, Held), UpstreamError> {
+        let held = self.identities.read(self.first, trust_domain)?;
+        Ok((self.identities, held))
     }
 }
 
