@@ -63,7 +63,7 @@ fn become_node(request: &JoinRequest) -> Result<(), Failure> {
         .context("closing the process to others")
         .map_err(Failure::refused)?;
     join_server(request).map_err(|error| match error.downcast_ref() {
-        Some(JoinError::Connect(_)) => Failure::unreachable(error),
+        Some(JoinError::Connect(away)) if !away.is_another_server() => Failure::unreachable(error),
         _ => Failure::refused(error),
     })
 }

@@ -85,6 +85,24 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    /// Whether somebody answered who could not prove to be the server: to try again is of no use, and somebody should look.
+    pub fn is_another_server(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            let within = error
+                .downcast_ref::<io::Error>()
+                .and_then(io::Error::get_ref)
+                .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            if let Some(rustls::Error::InvalidCertificate(_)) = within.or_else(|| error.downcast_ref()) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
+
 impl Dial {
     /// Connects once, for a few calls that have deadlines of their own.
     pub async fn connect(&self) -> Result<Channel, ConnectError> {
