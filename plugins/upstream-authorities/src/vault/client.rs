@@ -1,23 +1,15 @@
 //! One HTTPS call after the other, each on a connection of its own: they are rare, and files may have changed since the last.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{HeaderValue, Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use muster_pki::SecretBytes;
 use muster_plugin_api::UpstreamError;
-use rustls::version::TLS13;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{PrivateKeyDer, ServerName};
+use muster_transport::{HttpsClient, HttpsTls};
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::{SYSTEM_AUTHORITIES, VaultAuth, VaultConfig};
@@ -36,9 +28,8 @@ pub(super) struct Token(pub(super) Zeroizing<String>);
 /// Where to call, and by which TLS.
 pub(super) struct Client {
     server: String,
-    host: ServerName<'static>,
+    https: HttpsClient,
     namespace: Option<String>,
-    tls: Arc<ClientConfig>,
 }
 
 impl Client {
@@ -47,17 +38,18 @@ impl Client {
         let wrong = |error: Box<dyn std::error::Error + Send + Sync>| {
             UpstreamError::unusable(format!("{:?} is no address of a Vault", config.server), error)
         };
-        let (host, _) = config
-            .server
-            .rsplit_once(':')
-            .ok_or_else(|| wrong("it has no port".into()))?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let host = ServerName::try_from(host).map_err(|error| wrong(error.into()))?;
+        let has_port = config.server.rsplit_once(':').is_some();
+        let address = format!("https://{}", config.server).parse::<Uri>();
+        let address = match address {
+            Ok(address) if has_port => address,
+            Ok(_) => return Err(wrong("it has no port".into())),
+            Err(error) => return Err(wrong(error.into())),
+        };
+        let https = HttpsClient::new(&address, tls(config)?, ANSWER_WITHIN, MOST_BYTES);
         Ok(Self {
             server: config.server.clone(),
-            host,
+            https: https.map_err(|error| wrong(error.into()))?,
             namespace: config.namespace.clone(),
-            tls: tls(config)?,
         })
     }
 
@@ -103,9 +95,9 @@ impl Client {
         let request = self
             .request(method, path, token, body)
             .map_err(|error| UpstreamError::unusable(doing(), error))?;
-        let sent = tokio::time::timeout(ANSWER_WITHIN, self.send(request)).await;
-        let sent = sent.map_err(|elapsed| UpstreamError::unavailable(doing(), elapsed))?;
-        let (status, body) = sent.map_err(|error| UpstreamError::unavailable(doing(), error))?;
+        let answer = self.https.send(request).await;
+        let answer = answer.map_err(|error| UpstreamError::unavailable(doing(), error))?;
+        let (status, body) = (answer.status(), answer.into_body());
         if status.is_success() {
             if body.is_empty() {
                 return Ok(Value::Null);
@@ -128,7 +120,7 @@ impl Client {
         path: &str,
         token: Option<&Token>,
         body: Bytes,
-    ) -> Result<Request<Full<Bytes>>, http::Error> {
+    ) -> Result<Request<Bytes>, http::Error> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -143,59 +135,25 @@ impl Client {
             token.set_sensitive(true);
             request = request.header("X-Vault-Token", token);
         }
-        request.body(Full::new(body))
-    }
-
-    async fn send(
-        &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
-        let tcp = TcpStream::connect(&self.server).await?;
-        let tls = TlsConnector::from(Arc::clone(&self.tls))
-            .connect(self.host.clone(), tcp)
-            .await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(tls)).await?;
-        let answer = async move {
-            let answer = sender.send_request(request).await?;
-            let status = answer.status();
-            let body = Limited::new(answer.into_body(), MOST_BYTES).collect().await?;
-            Ok((status, body.to_bytes()))
-        };
-        // The connection ends when its one call is answered and the sender is gone. How it ends tells nothing that the answer does not.
-        let (answer, _) = tokio::join!(answer, connection);
-        answer
+        request.body(body)
     }
 }
 
-fn tls(config: &VaultConfig) -> Result<Arc<ClientConfig>, UpstreamError> {
+/// Reads the files that the connection needs.
+fn tls(config: &VaultConfig) -> Result<HttpsTls, UpstreamError> {
     let path = config.ca_cert.as_deref().unwrap_or(Path::new(SYSTEM_AUTHORITIES));
-    let mut authorities = RootCertStore::empty();
-    // The system's file may hold some that are of no use for TLS; a file of ours with none that is, is a mistake.
-    let (added, _) = authorities.add_parsable_certificates(file::certificates(path)?);
-    if added == 0 {
-        return Err(file::unusable(
-            path,
-            "no certificate in it can vouch for a server",
-        ));
-    }
-    let wrong = |error: rustls::Error| UpstreamError::unusable("setting up TLS for Vault", error);
-    let builder = ClientConfig::builder_with_provider(muster_pki::tls::provider())
-        .with_protocol_versions(&[&TLS13])
-        .map_err(wrong)?
-        .with_root_certificates(authorities);
-    let mut tls = match &config.auth {
+    let identity = match &config.auth {
         VaultAuth::Cert { cert, key, .. } => {
-            let pem = file::read_secret(key)?;
-            let private = PrivateKeyDer::from_pem_slice(&pem)
-                .map_err(|error| file::unusable(key, error.to_string()))?;
-            builder
-                .with_client_auth_cert(file::certificates(cert)?, private)
-                .map_err(wrong)?
+            let key = SecretBytes::new(file::read_secret(key)?.to_vec());
+            Some((file::read(cert)?.to_vec(), key))
         }
-        _ => builder.with_no_client_auth(),
+        _ => None,
     };
-    tls.resumption = rustls::client::Resumption::disabled();
-    Ok(Arc::new(tls))
+    Ok(HttpsTls {
+        authorities: file::read(path)?.to_vec(),
+        identity,
+        server_name: None,
+    })
 }
 
 /// What Vault says against a request: `{"errors": [...]}`.
