@@ -1,7 +1,6 @@
 //! The task that keeps this node and its server together.
 
 use std::collections::VecDeque;
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,16 +11,15 @@ use muster_plugin_api::NodeAttestor;
 use muster_runtime::{Backoff, Clock, Condition, Readiness, ReadinessGuard, SigningPool, Stop};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tonic::{Code, Status};
 use tracing::{debug, error, info, warn};
 
-use super::channel::ConnectError;
 use super::kind::Kind;
+use super::link_error::LinkError;
 use super::metrics::LinkMetrics;
-use super::session::{AboutNode, SessionError};
+use super::session::AboutNode;
 use super::spire::{CallError, Memory};
 use super::timepiece::Timepiece;
-use crate::attest::{AttestError, Denial, Membership, denial_of, fetch_bundle};
+use crate::attest::{Denial, Membership, fetch_bundle};
 use crate::cache::{Cache, Handle, JwtOrder, SignFailure};
 use crate::keep::NodeStoreError;
 use crate::rotate::{Jitter, Outcome, Renewals, Validity};
@@ -120,57 +118,6 @@ pub(super) enum End {
 enum Explained {
     Yes,
     No,
-}
-
-/// Why there is no connection (any more).
-#[derive(Debug, thiserror::Error)]
-pub(super) enum LinkError {
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    #[error("the connection to the server")]
-    Status(#[from] Box<Status>),
-    #[error("the server closed the connection")]
-    Closed,
-    #[error("the server said nothing for {} s", .0.as_secs())]
-    Silent(Duration),
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    #[error("the node's certificate")]
-    Attest(#[from] AttestError),
-    #[error(transparent)]
-    Store(#[from] NodeStoreError),
-    #[error("the server's authority was revoked after it was connected to")]
-    Revoked,
-    #[error("preparing TLS")]
-    Tls(#[from] rustls::Error),
-    #[error(transparent)]
-    Call(#[from] CallError),
-}
-
-impl LinkError {
-    /// Whether the server ended the connection without saying why: it does so when it can't verify who connects.
-    fn is_unexplained(&self) -> bool {
-        matches!(self, Self::Status(_) | Self::Closed) && self.denial().is_none()
-    }
-
-    /// Whether the connection broke, through nothing that was said on it.
-    fn is_break(&self) -> bool {
-        match self {
-            Self::Closed => true,
-            Self::Status(status) => status.code() == Code::Unavailable || status.source().is_some(),
-            Self::Call(error) => error.broke(),
-            _ => false,
-        }
-    }
-
-    fn denial(&self) -> Option<Denial> {
-        match self {
-            Self::Status(status) => denial_of(status),
-            Self::Call(error) => error.status().and_then(denial_of),
-            Self::Attest(error) => error.denial(),
-            _ => None,
-        }
-    }
 }
 
 impl Link {

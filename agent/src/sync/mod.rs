@@ -17,6 +17,7 @@ mod connection;
 mod issuing;
 mod kind;
 mod link;
+mod link_error;
 mod metrics;
 mod proving;
 mod session;

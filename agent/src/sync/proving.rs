@@ -10,7 +10,8 @@ use muster_runtime::Stop;
 use tonic::transport::Channel;
 use tracing::{info, warn};
 
-use super::link::{Link, LinkError};
+use super::link::Link;
+use super::link_error::LinkError;
 use super::under_way::{Renewed, Under};
 use crate::attest::{attest_again, rejoin, renew};
 

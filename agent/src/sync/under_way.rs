@@ -13,7 +13,8 @@ use tonic::transport::Channel;
 use tracing::warn;
 
 use super::issuing::{Answer, Prepared, prepare};
-use super::link::{End, Link, LinkError};
+use super::link::{End, Link};
+use super::link_error::LinkError;
 use crate::attest::AttestError;
 use crate::cache::{Cache, SignFailure};
 use crate::rotate::Outcome;

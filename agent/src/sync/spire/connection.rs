@@ -24,7 +24,8 @@ use crate::cache::{Cache, JwtOrder, SignFailure};
 use crate::rotate::{Jitter, Outcome as Renewal};
 use crate::sync::channel::Line;
 use crate::sync::issuing::{Answer, Prepared};
-use crate::sync::link::{End, Link, LinkError, STEADY, next_order, sleep_until};
+use crate::sync::link::{End, Link, STEADY, next_order, sleep_until};
+use crate::sync::link_error::LinkError;
 use crate::sync::under_way::{Keys, Renewed, Under, UnderWay, under_way, unreachable};
 
 /// How many batches of certificate requests are out at once: while one is signed, the next one's keys are made.
