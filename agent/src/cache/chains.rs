@@ -99,6 +99,12 @@ impl Cache {
     /// again (I11), spread over some seconds.
     pub(super) fn follow_authorities(&mut self, before: &Bundle, now: UnixTime) {
         let own = std::sync::Arc::clone(self.bundles.own());
+        // One that is in the bundle again counts again: a store that was restored may have been without it for a while.
+        let is_gone = |standing| standing == AuthorityStanding::Absent;
+        self.chains.revoked.retain(|id| is_gone(own.x509_standing(id)));
+        self.chains
+            .revoked_keys
+            .retain(|id| is_gone(own.jwt_standing(id)));
         for authority in before.x509_authorities() {
             if own.x509_standing(authority.id()) == AuthorityStanding::Absent {
                 self.revoked(authority.id(), now);

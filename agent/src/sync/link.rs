@@ -29,6 +29,11 @@ const WAITS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 /// The wait after the server has said that it does not know this node: somebody must act first.
 const WAIT_DENIED: Duration = Duration::from_secs(60);
 
+/// How soon a node may prove itself anew a second time without waiting.
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// How long a certificate below a tainted authority is kept that came after the taint.
+const TAINTED_STAYS: Duration = Duration::from_secs(30);
+
 /// A connection that stood for so long is opened anew at once when it breaks.
 pub(super) const STEADY: Duration = Duration::from_secs(1);
 /// How long orders wait for that.
@@ -142,6 +147,9 @@ impl Link {
                 ends: identity.expires(),
             };
             renewals.held((), validity, clock.now());
+            if membership.own_authority() == AuthorityStanding::Tainted {
+                renewals.make_again(vec![()], 1, clock.now());
+            }
         }
         let trust_domain = membership.state().trust_domain.clone();
         let kind = Kind::last_time(handle.read(Cache::position), &trust_domain);
@@ -182,6 +190,7 @@ impl Link {
     /// Runs until `stop`. Whatever happens to the connection, what is held stays and is served while it is valid (I11); only a ban takes it away.
     pub async fn run(mut self, stop: Stop) -> Result<(), NodeStoreError> {
         let mut backoff = Backoff::new(WAITS.0, WAITS.1);
+        let mut rejoined = None;
         loop {
             let error = match self.connection(&stop).await {
                 End::Stopped => return Ok(()),
@@ -208,7 +217,12 @@ impl Link {
                     wait = WAIT_DENIED;
                 }
                 Some(Denial::MustReattest) => match self.rejoin(&stop).await {
-                    Ok(()) => wait = Duration::ZERO,
+                    Ok(()) => {
+                        // Two machines with one proof would put each other out for ever.
+                        let lately = rejoined.is_some_and(|at: Instant| at.elapsed() < AGAIN_AFTER);
+                        rejoined = Some(Instant::now());
+                        wait = if lately { WAITS.1 } else { Duration::ZERO };
+                    }
                     Err(LinkError::Store(error)) if !error.may_retry() => return Err(error),
                     Err(error) => wait = self.not_taken_back(&error).unwrap_or(wait),
                 },
@@ -380,6 +394,10 @@ impl Link {
             self.renewals.finished(&(), Outcome::Issued(validity), now);
         }
         self.renewals.held((), validity, now);
+        if self.membership.own_authority() == AuthorityStanding::Tainted {
+            // It was on its way when the taint came; the next one comes from a better authority.
+            self.renewals.by(&(), now.saturating_add(TAINTED_STAYS));
+        }
         self.metrics.renewals.inc();
         Ok(())
     }

@@ -112,6 +112,8 @@ async fn publish(context: &Context, caller: &Caller, wire: Option<&types::JwtKey
         })?;
         keys.extend(above.into_iter().flatten());
     }
+    // It may have taken a while: the right is asked for again.
+    context.still_downstream(caller)?;
     let view = context.registry.view();
     let foreign = ForeignKeys::new(&view, now);
     let foreign =

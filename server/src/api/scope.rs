@@ -12,7 +12,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use muster_identity::{EntrySpec, Grant, GrantName, Lifetime, SpiffeId, Verb};
+use muster_identity::{EntrySpec, Grant, GrantName, Lifetime, SpiffeId, UnixTime, Verb};
 use tokio::sync::{Mutex, MutexGuard};
 use tonic::Code;
 
@@ -144,16 +144,19 @@ impl Scope {
         }
     }
 
-    /// Decides whether a node may be let in by a token, and be called `alias` besides.
+    /// Decides whether a node may be let in by a token, and be called `alias` besides. Answers with the grant that allows it, and when that ends.
     pub(super) fn token(
         &self,
         surroundings: &Surroundings<'_>,
         node: &SpiffeId,
         alias: Option<&SpiffeId>,
-    ) -> Result<(), Denied> {
+    ) -> Result<Option<(GrantName, Option<UnixTime>)>, Denied> {
         match self {
-            Self::Everything => Ok(()),
-            Self::Grants(grants) => decide::token(grants, surroundings, node, alias).map(drop),
+            Self::Everything => Ok(None),
+            Self::Grants(grants) => {
+                let grant = decide::token(grants, surroundings, node, alias)?;
+                Ok(Some((grant.name.clone(), grant.expires_at)))
+            }
         }
     }
 

@@ -302,3 +302,19 @@ fn after_a_restart_a_revoked_authoritys_svids_stay_away_and_a_tainted_ones_are_m
         "what is valid stays while the server is away"
     );
 }
+
+#[test]
+fn an_authority_that_is_in_the_bundle_again_counts_again() {
+    let (first, other) = (root(), root());
+    let (below_first, below_other) = (chain(&first), chain(&other));
+    let both = [first.authority().clone(), other.authority().clone()];
+    let mut cache = holding(bundle(1, &both), 3, &below_first);
+    // A store that was restored, say, and the right one after it.
+    install(&mut cache, bundle(2, &[other.authority().clone()]), 2);
+    assert_eq!(cache.sizes()[1], 0);
+    install(&mut cache, bundle(3, &both), 3);
+    assert_eq!(sign(&mut cache, &below_first, 10), 3);
+    assert_eq!(cache.sizes()[1], 3, "what it signs now is taken");
+    install(&mut cache, bundle(4, &[other.authority().clone()]), 11);
+    assert_eq!((sign(&mut cache, &below_other, 20), cache.sizes()[1]), (3, 3));
+}

@@ -9,12 +9,16 @@ use muster_proto::spire::server::agent::CreateJoinTokenRequest;
 use muster_proto::spire::types;
 use tonic::Code;
 
+use crate::api::limits::Limited;
 use crate::api::{Caller, Context, Refusal, Role};
 use crate::nodes;
 use crate::registry::{CommitError, TokenHash};
 
 /// The shortest token that may be chosen by the caller. Shorter ones can be guessed.
 const SHORTEST: usize = 8;
+
+/// The longest that a token by a grant lives: whoever it is for is waiting, and the grant may end before.
+const LONGEST_BY_GRANT: Duration = Duration::from_secs(600);
 
 /// Creates a token. The log and the audit log get its hash; the answer alone has the token.
 pub(super) async fn create(
@@ -73,19 +77,27 @@ async fn created(
         )
     })?;
     let _turn = match caller.role() {
-        Role::Granted => Some(context.one_at_a_time.turn().await),
+        Role::Granted => {
+            context.limits.wait(Limited::Change, caller, 1).await?;
+            Some(context.one_at_a_time.turn().await)
+        }
         _ => None,
     };
     let view = context.registry.view();
     let scope = context.scope_for(caller, &view, Verb::TokenCreate)?;
-    scope.token(&context.surroundings(&view), &id, agent_id.as_ref())?;
+    let by = scope.token(&context.surroundings(&view), &id, agent_id.as_ref())?;
     if view.node(&id).is_some() {
         return Err(Refusal::new(
             Code::AlreadyExists,
             "the token was already redeemed by a node",
         ));
     }
-    let expires_at = context.clock.now().saturating_add(Duration::from_secs(ttl));
+    let now = context.clock.now();
+    let mut expires_at = now.saturating_add(Duration::from_secs(ttl));
+    if let Some((_, ends)) = &by {
+        expires_at = expires_at.min(now.saturating_add(LONGEST_BY_GRANT));
+        expires_at = ends.map_or(expires_at, |ends| expires_at.min(ends));
+    }
     let changes = nodes::new_token(&value, expires_at, agent_id.as_ref());
     let position = match context.registry.commit(changes).await {
         Ok(position) => position,
@@ -105,6 +117,10 @@ async fn created(
             .object(Object::token(name))
             .position(position)
             .fact("expires_at", expires_at);
+        let event = match by {
+            Some((grant, _)) => event.fact("grant", grant),
+            None => event,
+        };
         match agent_id {
             Some(id) => event.fact("agent_id", id),
             None => event,

@@ -18,7 +18,7 @@ use crate::{
 /// How often an item is tried when others change the same entry at the same time.
 const TRIES: usize = 4;
 
-/// As how many items a batch by a grant counts at most: a larger one waits no longer, and is none the less one write.
+/// The most items of a batch by a grant. While it is decided, no other grant's change is.
 const AT_ONCE: usize = 500;
 
 /// What became of an item.
@@ -151,8 +151,11 @@ where
 {
     let _turn = match caller.role() {
         Role::Granted => {
-            let cost = items.len().min(AT_ONCE);
-            context.limits.wait(Limited::Change, caller, cost).await?;
+            if items.len() > AT_ONCE {
+                let text = format!("more than {AT_ONCE} entries in one call by a grant; send them in parts");
+                return Err(Refusal::new(Code::ResourceExhausted, text));
+            }
+            context.limits.wait(Limited::Change, caller, items.len()).await?;
             Some(context.one_at_a_time.turn().await)
         }
         _ => None,

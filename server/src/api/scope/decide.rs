@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How much may hang below an ID that is changed by a grant: all of it is looked at (I10).
-const MOST_BELOW: usize = 10_000;
+const MOST_BELOW: usize = 1_000;
 /// How many grants' reasons are told.
 const MOST_REASONS: usize = 4;
 
@@ -48,13 +48,9 @@ pub(in crate::api) enum Denied {
     Outside { grant: GrantName, outside: Outside },
     /// Entries hang below the ID that lie outside.
     #[error(
-        "outside grant {grant}: the entry of {below} hangs below {id}, so that it would change hands; ask an administrator"
+        "outside grant {grant}: entries outside of it hang below {id}, so that they would change hands; ask an administrator"
     )]
-    Below {
-        grant: GrantName,
-        id: SpiffeId,
-        below: SpiffeId,
-    },
+    Below { grant: GrantName, id: SpiffeId },
     /// More hangs below the ID than is looked at.
     #[error("outside grant {grant}: more than {MOST_BELOW} entries hang below {id}; ask an administrator")]
     TooMuchBelow { grant: GrantName, id: SpiffeId },
@@ -71,6 +67,11 @@ pub(in crate::api) enum Denied {
     /// The grant has made as many entries as it may.
     #[error("grant {grant} allows {most} entries at a time, which are there; delete some first")]
     Full { grant: GrantName, most: u32 },
+    /// The entry that a node's second name becomes is made when the token is redeemed, beside the grant's bounds.
+    #[error(
+        "grant {grant} bounds lifetimes or entries, and the entry of a node's second name would stand beside that; ask an administrator"
+    )]
+    Bounded { grant: GrantName },
     /// None of several.
     #[error("no grant of the caller allows it: {}", told(.0))]
     EachOf(Vec<Denied>),
@@ -176,6 +177,11 @@ pub(super) fn token<'g>(
         }
         keeps_together(grant, surroundings.view, node)?;
         let Some(alias) = alias else { return Ok(()) };
+        if grant.max_lifetime.is_some() || grant.max_entries.is_some() {
+            return Err(Denied::Bounded {
+                grant: grant.name.clone(),
+            });
+        }
         grant.needs(Verb::EntryAlias).map_err(outside)?;
         grant.covers_id(alias).map_err(outside)?;
         keeps_together(grant, surroundings.view, alias)?;
@@ -236,16 +242,16 @@ fn keeps_together(grant: &Grant, view: &View, id: &SpiffeId) -> Result<(), Denie
             id: id.clone(),
         });
     };
+    // Which ones is not said: what lies outside is not shown.
     match below
         .into_iter()
-        .find(|found| grant.covers(&found.entry.spec).is_err())
+        .any(|found| grant.covers(&found.entry.spec).is_err())
     {
-        Some(outside) => Err(Denied::Below {
+        true => Err(Denied::Below {
             grant: grant.name.clone(),
             id: id.clone(),
-            below: outside.entry.spec.spiffe_id.clone(),
         }),
-        None => Ok(()),
+        false => Ok(()),
     }
 }
 

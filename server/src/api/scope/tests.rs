@@ -552,6 +552,32 @@ fn a_token_lets_no_node_in_below_which_others_entries_hang() {
 }
 
 #[test]
+fn a_grant_with_bounds_gives_no_node_a_second_name() {
+    runtime().block_on(async {
+        for (max_lifetime, max_entries) in [(Some(60), None), (None, Some(1))] {
+            let grant = Grant {
+                verbs: [Verb::TokenCreate, Verb::EntryAlias].into_iter().collect(),
+                max_lifetime: max_lifetime.map(|seconds| Lifetime::from_secs(seconds).unwrap()),
+                max_entries,
+                ..registrar()
+            };
+            let world = World::new(vec![grant.clone()], Vec::new()).await;
+            let view = world.registry.view();
+            let scope = Scope::Grants(vec![view.grant(&grant.name).unwrap().clone()]);
+            let surroundings = Surroundings {
+                view: &view,
+                admin_ids: &world.admin_ids,
+                lifetimes: &world.lifetimes,
+            };
+            scope.token(&surroundings, &id(NODES[1]), None).unwrap();
+            let denied = scope.token(&surroundings, &id(NODES[1]), Some(&id("/ai/a")));
+            let denied = denied.unwrap_err();
+            assert!(matches!(denied, Denied::Bounded { .. }), "{denied}");
+        }
+    });
+}
+
+#[test]
 fn each_grant_allows_what_it_allows_alone() {
     runtime().block_on(async {
         let other = Grant {

@@ -9,12 +9,21 @@ use muster_pki::x509::{Csr, Subject, X509Svid};
 use muster_proto::convert::spiffe_id;
 use muster_proto::spire::server::svid::{MintJwtsvidRequest, MintX509svidRequest};
 
+use crate::api::limits::Limited;
 use crate::api::scope::Mint;
 use crate::api::{Caller, Context, Refusal, Role};
 use crate::ca::{Holder, JwtRequest, X509Request};
 
 /// The most names in a minted certificate.
 const MOST_DNS_NAMES: usize = 64;
+
+/// Each mint is a signature and a durable record: whoever holds a grant gets so many a second.
+async fn bounded(context: &Context, caller: &Caller) -> Result<(), Refusal> {
+    match caller.role() {
+        Role::Granted => context.limits.wait(Limited::Change, caller, 1).await,
+        _ => Ok(()),
+    }
+}
 
 /// Signs an X.509-SVID for the names and the key of a CSR.
 pub(super) async fn x509(
@@ -24,6 +33,7 @@ pub(super) async fn x509(
 ) -> Result<X509Svid, Refusal> {
     let event =
         |outcome| Event::new(caller.actor(), Action::X509SvidMint, outcome).fact("asked_ttl", request.ttl);
+    bounded(context, caller).await?;
     let (svid, dns_names, grant) = match sign_x509(context, caller, request).await {
         Ok(signed) => signed,
         Err(refusal) => return Err(context.refused(refusal, event).await),
@@ -59,6 +69,7 @@ pub(super) async fn jwt(
             .fact_list("audience", &request.audience)
             .fact("asked_ttl", request.ttl)
     };
+    bounded(context, caller).await?;
     let (svid, grant) = match sign_jwt(context, caller, request).await {
         Ok(signed) => signed,
         Err(refusal) => return Err(context.refused(refusal, event).await),

@@ -141,7 +141,10 @@ impl Keeper {
         let tried = move || UpheldAuthority::accept(signer, &trust_domain, &chain, &roots, now);
         let upheld = self.ca.pool().run(tried).await??;
         let (issuing, root) = (upheld.issuing(), upheld.root());
-        let is_left = root.tainted() || self.is_leaving(root.id().as_str());
+        // Tainted above, or here by an administrator.
+        let here = self.bundles.own().x509_standing(root.id());
+        let is_left =
+            root.tainted() || here == AuthorityStanding::Tainted || self.is_leaving(root.id().as_str());
         if is_left && self.ca.signs_now(Kind::X509) {
             // Nothing would be gained: it would have to be left at once.
             return Err(KeeperError::TaintedRoot(root.id().clone()));
