@@ -11,7 +11,7 @@ use muster_pki::bundle::Bundle;
 use muster_plugin_api::{BundleForm, BundlePublisher, PublishError};
 use muster_transport::HttpsTls;
 
-use crate::https::{client, read, read_line, send};
+use crate::https::{client, read, read_line, send, shown};
 
 /// Puts the bundle to a URL.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ impl BundlePublisher for HttpPublisher {
 
     async fn publish(&self, bundle: &Bundle) -> Result<(), PublishError> {
         let unusable = |source: http::Error| PublishError::Unusable {
-            what: format!("{} is no place to put a bundle to", self.url),
+            what: format!("{} is no place to put a bundle to", shown(&self.url)),
             source: source.into(),
         };
         let mut tls = HttpsTls {

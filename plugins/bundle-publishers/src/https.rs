@@ -44,10 +44,17 @@ pub(crate) async fn read_line(path: &Path) -> Result<Zeroizing<String>, PublishE
     Ok(Zeroizing::new(text.trim().to_owned()))
 }
 
+/// Where `url` leads, for whoever reads of it: a user or a query may hold what nobody else is to know.
+pub(crate) fn shown(url: &Uri) -> String {
+    let host = url.host().unwrap_or_default();
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("https://{host}{port}{}", url.path())
+}
+
 /// A client of the server at `url`.
 pub(crate) fn client(url: &Uri, tls: HttpsTls) -> Result<HttpsClient, PublishError> {
     HttpsClient::new(url, tls, WITHIN, MOST_SAID).map_err(|source| PublishError::Unusable {
-        what: format!("{url} can't be spoken to"),
+        what: format!("{} can't be spoken to", shown(url)),
         source: source.into(),
     })
 }
@@ -58,7 +65,7 @@ pub(crate) async fn send(
     url: &Uri,
     request: Request<Bytes>,
 ) -> Result<(), PublishError> {
-    let doing = || format!("putting the bundle to {url}");
+    let doing = || format!("putting the bundle to {}", shown(url));
     let answer = client
         .send(request)
         .await
@@ -85,7 +92,24 @@ pub(crate) async fn send(
         });
     }
     Err(PublishError::Refused {
-        place: url.to_string(),
+        place: shown(url),
         reason,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn neither_the_user_nor_the_query_of_a_url_is_shown() {
+        for (url, expected) in [
+            ("https://b.example/c?token=secret", "https://b.example/c"),
+            ("https://me:secret@b.example:8443/c", "https://b.example:8443/c"),
+            ("https://[::1]:1/?secret", "https://[::1]:1/"),
+            ("https://b.example", "https://b.example/"),
+        ] {
+            assert_eq!(shown(&url.parse().unwrap()), expected);
+        }
+    }
 }

@@ -14,7 +14,7 @@ use muster_plugin_api::{BundleForm, BundlePublisher, PublishError};
 use muster_runtime::Clock;
 use muster_transport::HttpsTls;
 
-use crate::https::{client, read, read_line, send};
+use crate::https::{client, read, read_line, send, shown};
 use signature::{AccessKey, Put, encode_path, signed_headers};
 
 /// Which object of which bucket.
@@ -63,7 +63,11 @@ impl S3Publisher {
         let url = url
             .parse()
             .map_err(|source: http::uri::InvalidUri| PublishError::Unusable {
-                what: format!("{url} is no place for an object"),
+                what: format!(
+                    "{} is no place for the object {:?}",
+                    shown(&target.endpoint),
+                    target.object
+                ),
                 source: source.into(),
             })?;
         Ok(Self {
@@ -96,7 +100,7 @@ impl BundlePublisher for S3Publisher {
         })?;
         let body = Bytes::from(self.form.write(bundle));
         let unusable = |source: http::Error| PublishError::Unusable {
-            what: format!("{} can't be put to", self.url),
+            what: format!("{} can't be put to", shown(&self.url)),
             source: source.into(),
         };
         let host = client.host().to_str().unwrap_or_default().to_owned();

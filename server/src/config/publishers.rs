@@ -69,12 +69,28 @@ pub(super) fn publishers(table: &mut Table) -> Vec<PublisherConfig> {
 fn https_url(table: &mut Table, key: &'static str) -> Option<http::Uri> {
     let text: String = table.required(key)?;
     let url = text.parse::<http::Uri>().ok();
-    let url = url.filter(|url| url.scheme_str() == Some("https") && url.host().is_some());
+    let url = url.filter(|url| url.scheme_str() == Some("https") && url.authority().is_some_and(is_bare));
     if url.is_none() {
-        let expected = "an https URL, such as \"https://store.example.org/bundle.json\"";
-        table.refuse(key, &format!("{text:?}"), expected);
+        let expected = "an https URL without a user, such as \"https://store.example.org/bundle.json\"; credentials are given by file";
+        table.refuse(key, &without_secrets(&text), expected);
     }
     url
+}
+
+/// Whether it is a host, and a port at most. What is no port, such as one past 65535, the URI type leaves in the text.
+fn is_bare(authority: &http::uri::Authority) -> bool {
+    match authority.port() {
+        Some(_) => !authority.as_str().contains('@'),
+        None => authority.as_str() == authority.host(),
+    }
+}
+
+/// As much of a wrong URL as may be repeated: what stands before an `@` or after a `?` may be a password.
+fn without_secrets(text: &str) -> String {
+    match text.contains('@') {
+        true => "a text with \"@\", not repeated here".to_owned(),
+        false => format!("{:?}", text.split('?').next().unwrap_or_default()),
+    }
 }
 
 fn identity(table: &mut Table) -> Option<HttpIdentity> {
@@ -157,9 +173,19 @@ mod tests {
             ),
             ("s3]\nendpoint = 'https://b'", "bundle_publishers.s3.object"),
             ("ftp]\nx = 1", "bundle_publishers.ftp"),
+            ("http]\nurl = 'https://me:secret@b/c'", "without a user"),
+            ("http]\nurl = 'https://me:se?cret@b/c'", "without a user"),
+            (
+                "http]\nurl = 'http://b/c?token=secret'",
+                "bundle_publishers.http.url = \"http://b/c\"",
+            ),
+            (
+                "s3]\nobject = 'f'\nregion = 'g'\naccess_key_file = '/h'\nendpoint = 'https://me:secret@b'",
+                "bundle_publishers.s3.endpoint",
+            ),
         ] {
             let error = read(&format!("[bundle_publishers.{text}")).unwrap_err();
-            assert!(error.contains(named), "{error}");
+            assert!(error.contains(named) && !error.contains("cret"), "{error}");
         }
     }
 }

@@ -11,7 +11,8 @@ const METADATA_V4: [Ipv4Addr; 3] = [
     Ipv4Addr::new(168, 63, 129, 16),
     Ipv4Addr::new(192, 0, 0, 192),
 ];
-const METADATA_V6: [Ipv6Addr; 1] = [Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254)];
+/// The first 32 bits of IPv6 networks that clouds keep for such services.
+const METADATA_V6: [[u16; 2]; 2] = [[0xfd00, 0x0ec2], [0xfd20, 0x00ce]];
 
 /// What may be connected to. Private networks may always: that is where most peers are.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -90,12 +91,12 @@ fn forbidden_v6(address: Ipv6Addr) -> Option<Forbidden> {
         () if address.is_loopback() => Some(Forbidden::Loopback),
         () if address.is_unspecified() || address.is_multicast() => Some(Forbidden::Nobody),
         () if segments[0] & 0xffc0 == 0xfe80 || segments[0] & 0xffc0 == 0xfec0 => Some(Forbidden::LinkLocal),
-        () if METADATA_V6.contains(&address) => Some(Forbidden::Metadata),
+        () if METADATA_V6.contains(&[segments[0], segments[1]]) => Some(Forbidden::Metadata),
         () => None,
     }
 }
 
-/// The IPv4 address in a mapped, compatible, translated (RFC 6052) or 6to4 address.
+/// The IPv4 address in a mapped, compatible, translated (RFC 6052, and RFC 8215 for a network's own translation) or 6to4 address.
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let s = address.segments();
     let v4 = |high: u16, low: u16| {
@@ -105,7 +106,7 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     };
     match s {
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(v4(high, low)),
-        [0, 0, 0, 0, 0xffff, 0, high, low] => Some(v4(high, low)),
+        [0, 0, 0, 0, 0xffff, 0, high, low] | [0x64, 0xff9b, 1, _, _, _, high, low] => Some(v4(high, low)),
         // ::1 and :: are IPv6's own.
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 => Some(v4(high, low)),
         [0x2002, high, low, ..] => Some(v4(high, low)),
@@ -131,6 +132,8 @@ mod tests {
             "203.0.113.9",
             "2001:db8::1",
             "fd12::1",
+            "fd00:ec3::254",
+            "64:ff9b:1::a01:203",
         ] {
             assert!(allowed(AddressRule::default(), address), "{address}");
         }
@@ -145,6 +148,7 @@ mod tests {
             "::ffff:127.0.0.1",
             "::ffff:0:127.0.0.1",
             "64:ff9b::7f00:1",
+            "64:ff9b:1::7f00:1",
             "2002:7f00:1::",
             "::127.0.0.1",
         ];
@@ -155,10 +159,14 @@ mod tests {
             "169.254.169.254",
             "::ffff:169.254.169.254",
             "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1:2:3:4:a9fe:a9fe",
             "169.254.0.1",
             "fe80::1",
             "fec0::1",
             "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd00:ec2:1::1",
+            "fd20:ce::254",
             "100.100.100.200",
             "168.63.129.16",
             "224.0.0.1",

@@ -28,6 +28,9 @@ pub(super) enum AdoptError {
     /// The relationship ended, changed or was revoked while it was fetched.
     #[error("the relationship is not what it was when the bundle was asked for")]
     Over,
+    /// Whoever answered was let in by what may not count any more.
+    #[error("the authorities of {0} changed while the endpoint was asked")]
+    Distrusted(TrustDomain),
     /// A replay, or a peer that was set back.
     #[error(
         "the bundle has sequence {offered}, older than {held}, which is held (Trust Domain and Bundle 4.1.1)"
@@ -53,8 +56,14 @@ pub(super) enum AdoptError {
 }
 
 impl Adopter {
-    /// Takes a bundle that came from `source`, if it is newer than what is held. Whether it changed anything.
-    pub(super) async fn adopt(&self, bundle: &Bundle, source: &Source) -> Result<bool, AdoptError> {
+    /// Takes a bundle that came from `source`, where the endpoint was believed by the authorities of `believed_by`, if it is newer than what is held.
+    /// Whether it changed anything.
+    pub(super) async fn adopt(
+        &self,
+        bundle: &Bundle,
+        source: &Source,
+        believed_by: Option<&Bundle>,
+    ) -> Result<bool, AdoptError> {
         let trust_domain = bundle.trust_domain();
         let bytes = federated_to_bytes(bundle)?;
         // As it will be read again: the record leaves out what has no place in it, and that is no difference.
@@ -63,6 +72,7 @@ impl Adopter {
         loop {
             let view = self.registry.view();
             self.still(&view, trust_domain, source)?;
+            self.still_believed(&view, believed_by)?;
             let name = trust_domain.as_str().as_bytes();
             let (held, expect) = match view.document(Tree::Bundles, name) {
                 Some(document) => (
@@ -96,12 +106,17 @@ impl Adopter {
             self.audit.record(event.clone()).await?;
             let put = Change::put(Tree::Bundles, name, bytes.clone(), expect);
             tries += 1;
-            match self.registry.commit(vec![put]).await {
+            match self
+                .registry
+                .commit(vec![put, as_it_stands(&view, trust_domain)])
+                .await
+            {
                 Ok(_) => break,
-                Err(CommitError::Conflict(_)) if tries < TRIES => {}
                 Err(error) => {
                     self.audit.record(event.outcome(Outcome::failed(&error))).await?;
-                    return Err(error.into());
+                    if tries >= TRIES || !matches!(error, CommitError::Conflict(_)) {
+                        return Err(error.into());
+                    }
                 }
             }
         }
@@ -122,4 +137,38 @@ impl Adopter {
         });
         counts.then_some(()).ok_or(AdoptError::Over)
     }
+
+    /// Whether each authority that the endpoint may have been believed by still counts. Who has a leaked one may have kept us waiting until it was thrown out.
+    pub(super) fn still_believed(&self, view: &View, by: Option<&Bundle>) -> Result<(), AdoptError> {
+        let Some(by) = by else { return Ok(()) };
+        // What counts is then at least as new as the view that the commit goes by.
+        self.bundles.refresh(view)?;
+        let set = self.bundles.set();
+        let name = by.trust_domain();
+        let counting = set.get(name).map(|held| held.x509_authorities());
+        let counting = counting.unwrap_or_default();
+        let gone = by
+            .x509_authorities()
+            .iter()
+            .any(|authority| !counting.contains(authority));
+        match gone {
+            true => Err(AdoptError::Distrusted(name.clone())),
+            false => Ok(()),
+        }
+    }
 }
+
+/// What makes a commit fail when the relationship was changed, made or deleted after `view`. It changes nothing of it.
+fn as_it_stands(view: &View, trust_domain: &TrustDomain) -> Change {
+    let name = trust_domain.as_str().as_bytes();
+    match view.document(Tree::Relationships, name) {
+        Some(held) => {
+            let expect = Expect::At(held.version);
+            Change::put(Tree::Relationships, name, held.value.to_vec(), expect)
+        }
+        None => Change::delete(Tree::Relationships, name, Expect::Absent),
+    }
+}
+
+#[cfg(test)]
+mod tests;

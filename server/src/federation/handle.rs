@@ -47,9 +47,12 @@ impl Federation {
         answered.await.unwrap_or(Err(RefreshError::Stopping))
     }
 
-    /// A key of `trust_domain` was met that its bundle lacks. A wish for which there is no room is one that others made.
+    /// A key of `trust_domain` was met that its bundle lacks. Anybody can cause that, so half of the room is kept for those who ask for a refresh; a wish that finds
+    /// none is one that others made.
     pub fn met_unknown_key(&self, trust_domain: &TrustDomain) {
-        self.wishes.try_send(Wish::UnknownKey(trust_domain.clone())).ok();
+        if self.wishes.capacity() > self.wishes.max_capacity() / 2 {
+            self.wishes.try_send(Wish::UnknownKey(trust_domain.clone())).ok();
+        }
     }
 
     /// How it stands with the peers.

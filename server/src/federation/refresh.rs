@@ -19,9 +19,10 @@ use muster_identity::{TrustDomain, UnixTime};
 const UNKNOWN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 /// How often keys that nobody knows make us look early, at most.
 const EARLY: Duration = Duration::from_secs(30);
-/// How many times in a row an endpoint that pushes may answer at once, and how long it takes until it may once more.
+/// How many times in a row an endpoint that pushes may answer at once, and how long it takes until it may once more: each answer may be a commit. Shorter than an
+/// authority is published before it signs, even where authorities live for a minute.
 const PUSHES: u32 = 10;
-const PUSH_EVERY: Duration = Duration::from_secs(2);
+const PUSH_EVERY: Duration = Duration::from_secs(15);
 /// How soon a broken wait is followed by one more try.
 const REDIAL: Duration = Duration::from_secs(3);
 
@@ -133,12 +134,14 @@ impl<S: Clone + PartialEq> Refreshes<S> {
         idle.map(|peer| peer.due).min()
     }
 
-    /// At most `most` fetches that are due. Each needs a [`Refreshes::finished`], unless another order of its peer replaces it.
+    /// At most `most` fetches that are due, those first that have been for the longest: no name keeps others from their turn. Each needs a [`Refreshes::finished`], unless another order of its peer replaces it.
     pub fn due(&mut self, now: UnixTime, most: usize) -> Vec<Order<S>> {
         let due = self.peers.iter_mut().filter(|(_, peer)| {
             peer.due <= now && peer.running != Some(Running::Asking) && (peer.running.is_none() || peer.now)
         });
-        let orders = due.take(most).map(|(name, peer)| {
+        let mut due: Vec<_> = due.collect();
+        due.sort_by_key(|(_, peer)| peer.due);
+        let orders = due.into_iter().take(most).map(|(name, peer)| {
             let wait = peer.pushes && !std::mem::take(&mut peer.now);
             peer.running = Some(if wait { Running::Waiting } else { Running::Asking });
             peer.now = false;

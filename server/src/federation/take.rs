@@ -58,7 +58,7 @@ pub(super) async fn take(
         Source::File(path) => {
             let parsed = parse(name, read_file(path)?, Form::AnyFile).await?;
             let remarks = remarks(&parsed);
-            adopter.adopt(&parsed.bundle, &order.source).await?;
+            adopter.adopt(&parsed.bundle, &order.source, None).await?;
             return Ok(Came {
                 interval: FILE,
                 pushes: false,
@@ -88,16 +88,23 @@ pub(super) async fn take(
         // Asked for each time: by the answer we learn whether it can.
         hold: Some(HOLD),
     };
+    let believed_by = match &authentication {
+        Authentication::Web => None,
+        Authentication::Spiffe { bundle, .. } => Some(&**bundle),
+    };
     match fetcher.fetch(url, &authentication, &patience).await? {
-        Fetched::Unchanged => Ok(Came {
-            interval: held.map_or(FILE, |held| held.refresh_interval()),
-            pushes: true,
-            tag,
-            remarks: None,
-        }),
+        Fetched::Unchanged => {
+            adopter.still_believed(&adopter.registry.view(), believed_by)?;
+            Ok(Came {
+                interval: held.map_or(FILE, |held| held.refresh_interval()),
+                pushes: true,
+                tag,
+                remarks: None,
+            })
+        }
         Fetched::Document { body, tag, pushes } => {
             let parsed = parse(name, body.to_vec(), Form::Document).await?;
-            adopter.adopt(&parsed.bundle, &order.source).await?;
+            adopter.adopt(&parsed.bundle, &order.source, believed_by).await?;
             Ok(Came {
                 interval: parsed.bundle.refresh_interval(),
                 pushes,
