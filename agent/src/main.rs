@@ -17,7 +17,7 @@ use clap::Parser;
 use muster_agent::arguments::{Arguments, Command, ConfigCommand};
 use muster_agent::attest::{JoinError, JoinRequest, join};
 use muster_agent::{BuildError, Config, Surroundings, build, config};
-use muster_runtime::process;
+use muster_runtime::process::{self, StopSignals};
 use muster_runtime::program::{self, Failure};
 use muster_runtime::systemd::{Environment, Supervisor};
 use muster_runtime::{Stop, SystemClock, Wiping, logging};
@@ -83,6 +83,7 @@ async fn join_server(request: &JoinRequest) -> anyhow::Result<()> {
 async fn run(file: PathBuf, config: Config) -> anyhow::Result<()> {
     process::harden().context("closing the process to others")?;
     let log_level = logging::install(config.log_level, config.log_format)?;
+    let signals = StopSignals::listen().context("listening for signals")?;
     let supervisor = Supervisor::new(&Environment::read()).context("listening for SIGHUP")?;
     let surroundings = Surroundings {
         sockets: passed_sockets()?,
@@ -91,16 +92,15 @@ async fn run(file: PathBuf, config: Config) -> anyhow::Result<()> {
     let stop = Stop::new();
     let agent = build(config, surroundings).await?;
     let (readiness, supervised) = (agent.readiness(), agent.supervised(file));
-    let signals = process::stop_on_signals(stop.clone());
+    let signals = signals.order(stop.clone());
     let told = supervisor.run(readiness, stop.clone(), supervised);
     let running = async {
         let ended = agent.run(stop.clone()).await;
         stop.order();
         ended
     };
-    let (ended, signals, ()) = tokio::join!(running, signals, told);
-    ended?;
-    signals.context("listening for signals")
+    let (ended, (), ()) = tokio::join!(running, signals, told);
+    Ok(ended?)
 }
 
 #[expect(

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use muster_runtime::process;
+use muster_runtime::process::{self, StopSignals};
 use muster_runtime::program::{self, Failure};
 use muster_runtime::systemd::{Environment, Supervisor};
 use muster_runtime::{Stop, logging};
@@ -42,19 +42,19 @@ fn main() -> ExitCode {
 async fn run(file: PathBuf, config: Config) -> anyhow::Result<()> {
     process::harden().context("closing the process to others")?;
     let log_level = logging::install(config.log_level, config.log_format)?;
-    // Before anything is built: a SIGHUP that comes meanwhile is a reload, not the end.
+    // Before anything is built: a SIGHUP that comes meanwhile is a reload, and a SIGTERM a stop in good order.
+    let signals = StopSignals::listen().context("listening for signals")?;
     let supervisor = Supervisor::new(&Environment::read()).context("listening for SIGHUP")?;
     let stop = Stop::new();
     let server = build(config, Surroundings::new(log_level)).await?;
     let (readiness, supervised) = (server.readiness(), server.supervised(file));
-    let signals = process::stop_on_signals(stop.clone());
+    let signals = signals.order(stop.clone());
     let told = supervisor.run(readiness, stop.clone(), supervised);
     let running = async {
         let ended = server.run(stop.clone()).await;
         stop.order();
         ended
     };
-    let (ended, signals, ()) = tokio::join!(running, signals, told);
-    ended?;
-    signals.context("listening for signals")
+    let (ended, (), ()) = tokio::join!(running, signals, told);
+    Ok(ended?)
 }

@@ -26,7 +26,7 @@ use muster_pki::bundle::Bundle;
 use muster_runtime::{
     Drained, Readiness, Stop, TaskFailure, Tasks,
     logging::{self, Format, Level, LogLevel},
-    process,
+    process::{self, StopSignals},
 };
 use serde_json::json;
 
@@ -81,7 +81,13 @@ impl Dev {
             .map_err(|error| Failure::refused("could not close this process to others", error))?;
         let (stop, server_stop) = (Stop::new(), Stop::new());
         let tasks = Tasks::new(stop.clone());
-        tasks.spawn("signals", process::stop_on_signals(stop.clone()));
+        let signals = StopSignals::listen()
+            .map_err(|error| Failure::refused("could not listen for signals", error))?
+            .order(stop.clone());
+        tasks.spawn("signals", async move {
+            signals.await;
+            Ok::<_, std::convert::Infallible>(())
+        });
 
         let server = self.server(&folder, &log_level).await?;
         let address = server.address();

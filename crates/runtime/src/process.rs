@@ -8,7 +8,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::Stop;
@@ -71,30 +71,50 @@ fn is_placed_by_root(folder: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Orders the stop at SIGTERM or SIGINT, and returns when it is ordered, by whomever. A second signal ends the process at once, for a person who does not want
-/// to wait for the drain.
-pub async fn stop_on_signals(stop: Stop) -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let name = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-        () = stop.ordered() => return Ok(()),
-    };
-    info!(signal = name, "stopping");
-    stop.order();
-    // No child of the daemon's tasks: those are waited for, and this one waits for what may never come.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it ends with the process, whatever happens"
-    )]
-    let _listening = tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        warn!("second signal, not waiting for the drain");
-        std::process::exit(i32::from(exit::REFUSED));
-    });
-    Ok(())
+/// The signals that ask a daemon to stop: SIGTERM and SIGINT.
+///
+/// They are listened to before anything is built. A signal that came between the moment that the kernel hands it over and the moment that somebody waits for it
+/// would be lost, and with it the stop: whoever sees a daemon say that it is ready may ask it to stop at that very instant.
+#[derive(Debug)]
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Orders the stop at the first that has come or comes, and returns when it is ordered, by whomever. A second signal ends the process at once, for a person
+    /// who does not want to wait for the drain.
+    pub async fn order(mut self, stop: Stop) {
+        let name = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            () = stop.ordered() => return,
+        };
+        info!(signal = name, "stopping");
+        stop.order();
+        // No child of the daemon's tasks: those are waited for, and this one waits for what may never come.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it ends with the process, whatever happens"
+        )]
+        let _listening = tokio::spawn(async move {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            warn!("second signal, not waiting for the drain");
+            std::process::exit(i32::from(exit::REFUSED));
+        });
+    }
 }
