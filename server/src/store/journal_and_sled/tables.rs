@@ -6,13 +6,19 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use muster_identity::Revision;
 
 use super::frame::Checkpoint;
 use crate::store::{Key, Record, Tree};
+
+/// How long a lock on sled is waited for, and how often it is looked at.
+const LOCK_WITHIN: Duration = Duration::from_secs(10);
+const LOCK_LOOK: Duration = Duration::from_millis(10);
 
 const CHUNK: usize = 7000;
 const HEAD: usize = 14;
@@ -39,15 +45,15 @@ pub(super) enum TablesError {
     #[error("{} is damaged", .0)]
     Record(String),
     #[error("syncing {}", path.display())]
-    Sync { path: PathBuf, source: std::io::Error },
+    Sync { path: PathBuf, source: io::Error },
 }
 
 impl TablesError {
     pub(super) fn is_full(&self) -> bool {
-        let full = |error: &std::io::Error| {
+        let full = |error: &io::Error| {
             matches!(
                 error.kind(),
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
             )
         };
         match self {
@@ -69,16 +75,32 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, TablesError>) -> Result<T, Tables
     })
 }
 
+/// Opens sled, and waits for its lock. The journal's lock is ours, so no other server is at work here: what holds sled's is on its way out, such as the threads of
+/// a sled that was let go, or a child that has our descriptors until it becomes another program. To call that damage would move a good sled aside.
+fn open_when_free(config: &sled::Config) -> sled::Result<sled::Db> {
+    let end = Instant::now() + LOCK_WITHIN;
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error)) if is_locked(&error) && Instant::now() < end => {
+                std::thread::sleep(LOCK_LOOK);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// sled tells it by its words alone.
+fn is_locked(error: &io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
+}
+
 impl Tables {
     pub(super) fn open(path: &Path, cache_bytes: u64) -> Result<Self, TablesError> {
         guarded(|| {
             let config = sled::Config::default();
             // No flusher of its own: when data go to the disk is decided here.
-            let db = config
-                .path(path)
-                .cache_capacity(cache_bytes)
-                .flush_every_ms(None)
-                .open()?;
+            let config = config.path(path).cache_capacity(cache_bytes).flush_every_ms(None);
+            let db = open_when_free(&config)?;
             let meta = db.open_tree(META)?;
             let trees = Tree::ALL.iter().map(|tree| db.open_tree(tree.name()));
             let trees = trees.collect::<Result<_, _>>()?;

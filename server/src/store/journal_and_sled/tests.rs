@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nix::fcntl::{Flock, FlockArg};
+
 use super::*;
 use crate::store::{Expect, Tree, conformance};
 
@@ -428,4 +430,36 @@ async fn host_a_full_disk_loses_nothing_and_a_start_on_it_works() {
         assert!(matches!(error, StoreError::Full), "{error}");
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn a_sled_that_is_still_locked_is_waited_for_and_not_called_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = filled(dir.path(), small(), 400, true).await;
+    drop(open_when_free(dir.path(), idle()));
+    wait_until_free(dir.path());
+    let db = dir.path().join("sled/db");
+    // As a child has it that was forked and is not another program yet.
+    let held = loop {
+        let file = fs::File::open(&db).unwrap();
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => break held,
+            Err(_) => std::thread::yield_now(),
+        }
+    };
+    let path = dir.path().to_owned();
+    let opening = std::thread::spawn(move || open_when_free(&path, small()));
+    let descriptors = || {
+        let all = fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
+        all.filter(|one| fs::read_link(one.path()).is_ok_and(|file| file == db))
+            .count()
+    };
+    // Somebody else has it open beside us: the lock is being waited for.
+    while descriptors() < 2 && !opening.is_finished() {
+        std::thread::yield_now();
+    }
+    drop(held);
+    let opened = opening.join().unwrap();
+    assert_eq!(opened.notes, Vec::<String>::new());
+    assert_eq!(contents(&opened.records), expected);
 }
