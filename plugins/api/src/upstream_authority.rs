@@ -16,6 +16,12 @@ pub trait UpstreamAuthority: Send + Sync {
     /// The plugin's name in configuration, logs and metrics.
     fn name(&self) -> &'static str;
 
+    /// Which of its kind it is, by what configuration names it by: the same after a restart, and no secret. What one of them knows says nothing about what
+    /// another one knew.
+    fn whom(&self) -> String {
+        self.name().to_owned()
+    }
+
     /// Has an authority signed.
     async fn sign_authority(&self, request: &AuthorityRequest) -> Result<SignedAuthority, UpstreamError>;
 
@@ -32,6 +38,10 @@ pub trait UpstreamAuthority: Send + Sync {
 impl<U: UpstreamAuthority + ?Sized> UpstreamAuthority for Arc<U> {
     fn name(&self) -> &'static str {
         (**self).name()
+    }
+
+    fn whom(&self) -> String {
+        (**self).whom()
     }
 
     async fn sign_authority(&self, request: &AuthorityRequest) -> Result<SignedAuthority, UpstreamError> {

@@ -131,6 +131,10 @@ impl UpstreamAuthority for Spire {
         "spire"
     }
 
+    fn whom(&self) -> String {
+        format!("spire {}", self.config.server)
+    }
+
     async fn sign_authority(&self, request: &AuthorityRequest) -> Result<SignedAuthority, UpstreamError> {
         let session = self.session().await?;
         let asked = NewDownstreamX509caRequest {

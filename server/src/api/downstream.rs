@@ -105,12 +105,11 @@ async fn publish(context: &Context, caller: &Caller, wire: Option<&types::JwtKey
         Some(end) if end <= now => return Err(wrong(&"expires_at: it has ended")),
         Some(_) => {}
     }
-    let mut keys = vec![key.clone()];
     if let Some(upstream) = &context.upstream {
-        let above = upstream.publish(&key).await.map_err(|error| {
+        // What else is known there comes by the one who follows it.
+        upstream.publish(&key).await.map_err(|error| {
             Refusal::unavailable("the upstream authority did not take the key, try again").because(error)
         })?;
-        keys.extend(above.into_iter().flatten());
     }
     // It may have taken a while: the right is asked for again.
     context.still_downstream(caller)?;
@@ -118,16 +117,7 @@ async fn publish(context: &Context, caller: &Caller, wire: Option<&types::JwtKey
     let foreign = ForeignKeys::new(&view, now);
     let foreign =
         foreign.map_err(|error| Refusal::internal("the authorities can't be read").because(error))?;
-    let put = |bundle: &mut Bundle| -> Result<(), PublishError> {
-        for (at, key) in keys.iter().enumerate() {
-            let put = foreign.put(bundle, key);
-            // Those that came from above are taken as far as they can be; the caller is told about its own.
-            if at == 0 {
-                put?;
-            }
-        }
-        Ok(())
-    };
+    let put = |bundle: &mut Bundle| -> Result<(), PublishError> { Ok(foreign.put(bundle, &key)?) };
     let Context {
         registry,
         bundles,

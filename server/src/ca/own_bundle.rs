@@ -33,10 +33,7 @@ where
     let mut tries = 0;
     loop {
         let view: Arc<View> = registry.view();
-        let (mut bundle, expect) = match view.document(Tree::Bundles, name) {
-            Some(document) => (bundle_from_bytes(&document.value)?, Expect::At(document.version)),
-            None => (Bundle::new(trust_domain.clone()), Expect::Absent),
-        };
+        let (mut bundle, expect) = own_bundle(&view, trust_domain)?;
         let before = bundle.clone();
         change(&mut bundle)?;
         let mut all = changes.clone();
@@ -51,6 +48,19 @@ where
             Ok(_) => return Ok(bundles.refresh(&registry.view())?),
         }
     }
+}
+
+/// Our own bundle as `view` has it, and what a change of it is to expect.
+pub(super) fn own_bundle(
+    view: &View,
+    trust_domain: &TrustDomain,
+) -> Result<(Bundle, Expect), BundleRecordError> {
+    Ok(
+        match view.document(Tree::Bundles, trust_domain.as_str().as_bytes()) {
+            Some(document) => (bundle_from_bytes(&document.value)?, Expect::At(document.version)),
+            None => (Bundle::new(trust_domain.clone()), Expect::Absent),
+        },
+    )
 }
 
 /// Puts an authority into the bundle.

@@ -47,8 +47,8 @@ pub struct AuthorityRecord {
 #[derive(Debug, thiserror::Error)]
 #[error("authority record {id}: {reason}")]
 pub struct RecordError {
-    id: String,
-    reason: String,
+    pub(super) id: String,
+    pub(super) reason: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -101,6 +101,11 @@ impl Upstream {
         }
     }
 
+    /// Which upstream authority it is.
+    pub(crate) fn whom(&self) -> String {
+        self.inner.plugin.whom()
+    }
+
     /// Has an authority signed.
     pub(super) async fn sign(&self, request: &AuthorityRequest) -> Result<SignedAuthority, UpstreamError> {
         let asked = within(

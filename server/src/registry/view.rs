@@ -52,9 +52,9 @@ pub struct View {
     nodes_by_selector: HashTrieMapSync<Selector, RedBlackTreeSetSync<SpiffeId>>,
     tokens: HashTrieMapSync<[u8; 32], Arc<TokenRecord>>,
     grants: Grants,
-    documents: [Documents; 5],
+    documents: [Documents; 6],
     /// When a record of each of these trees was last put or deleted.
-    changed: [Revision; 5],
+    changed: [Revision; 6],
 }
 
 /// An entry before and after a commit.
@@ -464,12 +464,13 @@ impl std::fmt::Debug for View {
 }
 
 fn document_index(tree: Tree) -> Option<usize> {
-    const DOCUMENTS: [Tree; 5] = [
+    const DOCUMENTS: [Tree; 6] = [
         Tree::Bundles,
         Tree::Authorities,
         Tree::Relationships,
         Tree::Holds,
         Tree::Revocations,
+        Tree::Origins,
     ];
     DOCUMENTS.iter().position(|documents| *documents == tree)
 }

@@ -26,11 +26,13 @@ pub enum Tree {
     Holds = 9,
     /// Revocations.
     Revocations = 10,
+    /// From whom authorities came that others made, by kind and authority id.
+    Origins = 11,
 }
 
 impl Tree {
     /// Every tree.
-    pub const ALL: [Tree; 10] = [
+    pub const ALL: [Tree; 11] = [
         Tree::Entries,
         Tree::Similar,
         Tree::Nodes,
@@ -41,6 +43,7 @@ impl Tree {
         Tree::Grants,
         Tree::Holds,
         Tree::Revocations,
+        Tree::Origins,
     ];
 
     /// The tree with this number.
@@ -61,6 +64,7 @@ impl Tree {
             Tree::Grants => "grants",
             Tree::Holds => "holds",
             Tree::Revocations => "revocations",
+            Tree::Origins => "origins",
         }
     }
 }

@@ -15,8 +15,11 @@ use muster_plugin_api::{AuthorityRequest, KeyName, SignedAuthority};
 use super::{Keeper, KeeperError, Terms};
 use crate::ca::foreign_keys::ForeignKeys;
 use crate::ca::life::{Authority, Stage};
+use crate::ca::origin::Origins;
+use crate::ca::own_bundle::own_bundle;
 use crate::ca::record::{AuthorityRecord, Kind};
 use crate::ca::upstream::Upstream;
+use crate::store::Change;
 
 pub(super) const X509_KEYS: &str = "x509-ca-";
 pub(super) const JWT_KEYS: &str = "jwt-signer-";
@@ -33,12 +36,13 @@ struct Made {
     above: Above,
 }
 
-/// What the upstream authority told with it, for the bundle.
+/// What the upstream authority told with it, for the bundle, and what the log is to keep of that.
 #[derive(Default)]
 pub(super) struct Above {
     root: Option<X509Authority>,
     keys: Vec<JwtAuthority>,
     foreign: Option<ForeignKeys>,
+    pub(super) told: Vec<Change>,
 }
 
 impl Above {
@@ -141,8 +145,17 @@ impl Keeper {
         let tried = move || UpheldAuthority::accept(signer, &trust_domain, &chain, &roots, now);
         let upheld = self.ca.pool().run(tried).await??;
         let (issuing, root) = (upheld.issuing(), upheld.root());
+        let view = self.registry.view();
+        let (origins, (bundle, _)) = (
+            Origins::read(&view)?,
+            own_bundle(&view, &self.terms.trust_domain)?,
+        );
+        // Revoked here: nothing below it would verify, and it does not come back by itself.
+        if origins.lost_root(root, &bundle) {
+            return Err(KeeperError::TaintedRoot(root.id().clone()));
+        }
         // Tainted above, or here by an administrator.
-        let here = self.bundles.own().x509_standing(root.id());
+        let here = bundle.x509_standing(root.id());
         let is_left =
             root.tainted() || here == AuthorityStanding::Tainted || self.is_leaving(root.id().as_str());
         if is_left && self.ca.signs_now(Kind::X509) {
@@ -158,6 +171,7 @@ impl Keeper {
             chain: chain.collect(),
             above: Above {
                 root: Some(root.clone()),
+                told: origins.told(&upstream.whom(), [root], []),
                 ..Above::default()
             },
         })
@@ -176,9 +190,21 @@ impl Keeper {
         if let Some(upstream) = &self.upstream {
             let key = JwtAuthority::new(random.parse()?, signer.public_key().clone());
             let known = upstream.publish(&key.with_expiry(Some(not_after))).await;
-            above.keys = known.map_err(KeeperError::Upstream)?.unwrap_or_default();
-            above.keys.retain(|key| key.key_id().as_str() != random);
-            above.foreign = Some(ForeignKeys::new(&self.registry.view(), now)?);
+            let known = known.map_err(KeeperError::Upstream)?.unwrap_or_default();
+            let view = self.registry.view();
+            let foreign = ForeignKeys::new(&view, now)?;
+            let (origins, (mut bundle, _)) = (
+                Origins::read(&view)?,
+                own_bundle(&view, &self.terms.trust_domain)?,
+            );
+            let is_ours = |key: &JwtAuthority| key.key_id().as_str() == random;
+            let taken = known.into_iter().filter(|key| {
+                is_ours(key) || (!origins.lost_key(key, &bundle) && foreign.put(&mut bundle, key).is_ok())
+            });
+            above.keys = taken.collect();
+            above.told = origins.told(&upstream.whom(), [], &above.keys);
+            above.keys.retain(|key| !is_ours(key));
+            above.foreign = Some(foreign);
         }
         Ok(Made {
             id: random,

@@ -75,6 +75,7 @@ impl Keeper {
             }
         }
         changes.extend(made.iter().map(|made| put(made, Expect::Absent)));
+        changes.append(&mut above.told);
         let about = match (&made, order.about()) {
             (Some(made), _) => made.life.clone(),
             (None, Some(id)) => match held(id) {

@@ -53,6 +53,31 @@ impl Below {
         known.last().unwrap().id().clone()
     }
 
+    /// Follows the fake until the tasks are dropped or stopped.
+    fn follow(&self) -> Tasks {
+        let stop = Stop::new();
+        let tasks = Tasks::new(stop.clone());
+        let follower = Follower {
+            upstream: self.keeper.upstream.clone().unwrap(),
+            trust_domain: "example.org".parse().unwrap(),
+            registry: self.heart.registry.clone(),
+            bundles: self.keeper.bundles.clone(),
+            audit: self.heart.audit.clone(),
+            clock: Arc::new(self.heart.clock.clone()),
+        };
+        tasks.spawner().spawn("upstream", follower.run(stop));
+        tasks
+    }
+
+    /// As an administrator does it.
+    async fn revoke_here(&self, id: &AuthorityId) {
+        let change = |bundle: &mut muster_pki::bundle::Bundle| {
+            bundle.retain_x509_authorities(|root| root.id() != id);
+            Ok(())
+        };
+        self.keeper.commit_with_bundle(Vec::new(), change).await.unwrap();
+    }
+
     fn of(&self, stage: Stage) -> Vec<Authority> {
         let held = self.keeper.held(Kind::X509).unwrap();
         held.into_iter().filter(|own| own.stage == stage).collect()
@@ -166,17 +191,7 @@ async fn a_root_that_is_tainted_above_is_left_then_tainted_here_and_goes_when_it
     let mut below = below();
     below.keeper.start().await.unwrap();
     let upstream = below.keeper.upstream.clone().unwrap();
-    let stop = Stop::new();
-    let tasks = Tasks::new(stop.clone());
-    let follower = Follower {
-        upstream: upstream.clone(),
-        trust_domain: "example.org".parse().unwrap(),
-        registry: below.heart.registry.clone(),
-        bundles: below.keeper.bundles.clone(),
-        audit: below.heart.audit.clone(),
-        clock: Arc::new(below.heart.clock.clone()),
-    };
-    tasks.spawner().spawn("upstream", follower.run(stop));
+    let _following = below.follow();
 
     let old = below.fake.change_root(below.heart.clock.now());
     below.fake.taint(&old);
@@ -237,4 +252,51 @@ async fn an_upstream_that_still_signs_under_the_tainted_root_is_asked_again_and_
     below.keeper.turn().await.unwrap();
     assert_eq!(below.of(Stage::Prepared).len(), 1);
     assert_ne!(below.fake.known(), UpstreamBundle::default());
+}
+
+#[tokio::test]
+async fn what_is_revoked_above_while_the_server_is_away_goes_and_what_was_revoked_here_stays_away() {
+    let mut below = below();
+    below.keeper.start().await.unwrap();
+    let now = below.heart.clock.now();
+    let used = below.fake.change_root(now);
+    let gone_here = below.fake.change_root(now);
+    let gone_above = below.root();
+    let following = below.follow();
+    let standing = |below: &Below, id: &AuthorityId| {
+        below.keeper.bundles.own().x509_standing(id) != AuthorityStanding::Absent
+    };
+    let mut changes = below.keeper.bundles.watch();
+    changes
+        .wait_for(|_| standing(&below, &gone_here) && standing(&below, &gone_above))
+        .await
+        .unwrap();
+    following.stop().order();
+    following.run(Duration::from_secs(5)).await.unwrap();
+
+    below.revoke_here(&gone_here).await;
+    below.fake.revoke(&gone_above);
+    below.restart();
+    let _following = below.follow();
+    let mut changes = below.keeper.bundles.watch();
+    changes
+        .wait_for(|_| !standing(&below, &gone_above))
+        .await
+        .unwrap();
+    assert!(standing(&below, &used));
+    assert!(!standing(&below, &gone_here));
+}
+
+#[tokio::test]
+async fn a_root_that_was_revoked_here_does_not_come_back_with_what_is_signed_below_it() {
+    let mut below = below();
+    below.keeper.start().await.unwrap();
+    let root = below.root();
+    below.revoke_here(&root).await;
+    below.restart();
+    below.heart.clock.advance(Duration::from_secs(13 * HOUR));
+    let error = below.keeper.turn().await.unwrap_err();
+    assert!(matches!(error, KeeperError::TaintedRoot(_)), "{error}");
+    let standing = below.keeper.bundles.own().x509_standing(&root);
+    assert_eq!(standing, AuthorityStanding::Absent);
 }

@@ -17,7 +17,8 @@ use super::taken_over::{Above, TakenOver};
 use crate::bundles::{BundleRecordError, Bundles};
 use crate::ca::authorities::records;
 use crate::ca::foreign_keys::ForeignKeys;
-use crate::ca::own_bundle::change_own_bundle;
+use crate::ca::origin::Origins;
+use crate::ca::own_bundle::{change_own_bundle, own_bundle};
 use crate::ca::record::{Kind, RecordError};
 use crate::registry::{CommitError, Registry};
 
@@ -55,7 +56,7 @@ impl Follower {
     /// Follows until the stop is ordered.
     pub async fn run(self, stop: Stop) -> Result<(), Infallible> {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        let mut above = Above::default();
+        let mut above = Above::new(self.upstream.whom());
         loop {
             tokio::select! {
                 () = stop.ordered() => return Ok(()),
@@ -91,13 +92,13 @@ impl Follower {
                     }
                 }
             };
-            above.told(known, &self.bundles.own());
+            above.told(known);
             backoff.reset();
         }
     }
 
     /// Takes over what can be. Says whether something has to wait until we have left a root.
-    async fn take_over(&self, above: &mut Above) -> Result<bool, FollowError> {
+    async fn take_over(&self, above: &Above) -> Result<bool, FollowError> {
         let now = self.clock.now();
         let view = self.registry.view();
         let held: Vec<_> = records(&view, Kind::X509)?
@@ -105,27 +106,29 @@ impl Follower {
             .map(|record| record.life)
             .collect();
         let keys = ForeignKeys::new(&view, now)?;
-        let mut bundle = (*self.bundles.own()).clone();
-        let taken = above.take_over(&mut bundle, &held, &keys, now);
+        let origins = Origins::read(&view)?;
+        // Of the same view as the origins: what is in one and not yet in the other would look as if somebody had taken it out.
+        let (before, _) = own_bundle(&view, &self.trust_domain)?;
+        let mut bundle = before.clone();
+        let taken = above.take_over(&mut bundle, &held, &keys, &origins, now);
+        let kept = above.kept(&origins, &bundle, &taken, now);
         self.upstream.inner.leaving.send_if_modified(|leaving| {
             let differs = *leaving != taken.leaving;
             leaving.clone_from(&taken.leaving);
             differs
         });
-        if *self.bundles.own() != bundle {
+        let changes = before != bundle;
+        if changes {
             self.record(&taken).await?;
+        }
+        if changes || !kept.is_empty() {
             let change = |bundle: &mut Bundle| -> Result<(), FollowError> {
-                above.take_over(bundle, &held, &keys, now);
+                above.take_over(bundle, &held, &keys, &origins, now);
                 Ok(())
             };
-            change_own_bundle(
-                &self.registry,
-                &self.bundles,
-                &self.trust_domain,
-                Vec::new(),
-                change,
-            )
-            .await?;
+            change_own_bundle(&self.registry, &self.bundles, &self.trust_domain, kept, change).await?;
+        }
+        if changes {
             let TakenOver {
                 added,
                 tainted,
@@ -139,8 +142,7 @@ impl Follower {
                 "the bundle follows the upstream authority"
             );
         }
-        above.settled();
-        for key in above.unknown_keys(&bundle, &keys, now) {
+        for key in above.unknown_keys(&bundle, &keys, &origins, now) {
             if self.upstream.publish(&key).await?.is_some() {
                 info!(authority = %key.key_id(), "a token-signing key of ours was made known above");
             }

@@ -3,17 +3,22 @@
 //! New roots are added. A root that is tainted above is tainted here, and one that is gone there is gone here, but neither before we have left it: the first thing that
 //! nodes do when they hear of a taint is to have everything signed anew, and that must not come from the same root again. So such a root is named to be
 //! left, and what is due to it is done once nothing of ours that signs, or will sign, stands under it.
+//!
+//! Of what one never told nobody can say that it is gone there, and what it told and we don't have was taken out here: the log knows which is which ([`Origins`]).
 
 use std::collections::BTreeSet;
 
 use muster_identity::UnixTime;
 use muster_pki::bundle::Bundle;
-use muster_pki::jwt::JwtAuthority;
+use muster_pki::jwt::{JwtAuthority, KeyId};
 use muster_pki::x509::X509Authority;
 use muster_plugin_api::{Extent, UpstreamBundle};
 
 use crate::ca::foreign_keys::ForeignKeys;
 use crate::ca::life::{Authority, Stage};
+use crate::ca::origin::Origins;
+use crate::ca::record::Kind;
+use crate::store::Change;
 
 /// What changed, and what has to wait.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -30,38 +35,49 @@ pub(super) struct TakenOver {
     pub(super) refused: Vec<String>,
 }
 
-/// What is known above, and what of it we have heard of before: of what we never heard there nobody can say that it is gone, and what we heard of and
-/// don't have was taken out here.
+/// What is known above. Nothing: nothing has been told yet.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Above {
+    whom: String,
     known: UpstreamBundle,
-    heard_of: BTreeSet<String>,
-    /// Of these, those that are still to be added here.
-    fresh: BTreeSet<String>,
 }
 
 impl Above {
+    /// What `whom` tells.
+    pub(super) fn new(whom: String) -> Self {
+        let known = UpstreamBundle::default();
+        Self { whom, known }
+    }
+
     /// What is known there now.
     pub(super) fn known(&self) -> &UpstreamBundle {
         &self.known
     }
 
-    /// Takes in what was told. What is gone there and here is forgotten.
-    pub(super) fn told(&mut self, known: UpstreamBundle, bundle: &Bundle) {
-        let (there, here) = (
-            ids(&known.x509_authorities, &known.jwt_authorities),
-            ids(bundle.x509_authorities(), bundle.jwt_authorities()),
-        );
-        self.fresh.extend(there.difference(&self.heard_of).cloned());
-        self.fresh.retain(|id| there.contains(id));
-        self.heard_of.retain(|id| here.contains(id) || there.contains(id));
-        self.heard_of.extend(there);
+    /// Takes in what was told.
+    pub(super) fn told(&mut self, known: UpstreamBundle) {
         self.known = known;
     }
 
-    /// What was taken over is: it is not added again when somebody takes it out here.
-    pub(super) fn settled(&mut self) {
-        self.fresh.clear();
+    /// What the log is to keep of what was taken over into `bundle`. Keys that were refused are left out: they are tried again.
+    pub(super) fn kept(
+        &self,
+        origins: &Origins,
+        bundle: &Bundle,
+        taken: &TakenOver,
+        now: UnixTime,
+    ) -> Vec<Change> {
+        let UpstreamBundle {
+            x509_authorities,
+            jwt_authorities,
+            ..
+        } = &self.known;
+        let keys = jwt_authorities
+            .iter()
+            .filter(|key| !taken.refused.iter().any(|id| id == key.key_id().as_str()));
+        let mut changes = origins.told(&self.whom, x509_authorities, keys);
+        changes.extend(origins.forgotten(&self.whom, &self.known, bundle, now));
+        changes
     }
 
     /// Token-signing keys of ours that nobody above has heard of: they were made while it was away, or before there was an upstream.
@@ -69,6 +85,7 @@ impl Above {
         &self,
         bundle: &Bundle,
         keys: &ForeignKeys,
+        origins: &Origins,
         now: UnixTime,
     ) -> Vec<JwtAuthority> {
         if self.known.extent != Extent::All {
@@ -78,7 +95,8 @@ impl Above {
             keys.is_own(key)
                 && !key.tainted()
                 && key.expires_at().is_none_or(|end| end > now)
-                && !self.heard_of.contains(key.key_id().as_str())
+                && !has_key(&self.known.jwt_authorities, key.key_id())
+                && !origins.is_told_by(&self.whom, Kind::Jwt, key.key_id().as_str())
         });
         ours.cloned().collect()
     }
@@ -89,15 +107,23 @@ impl Above {
         bundle: &mut Bundle,
         held: &[Authority],
         keys: &ForeignKeys,
+        origins: &Origins,
         now: UnixTime,
     ) -> TakenOver {
         let mut taken = TakenOver::default();
-        self.take_roots(bundle, held, now, &mut taken);
-        self.take_keys(bundle, keys, &mut taken);
+        self.take_roots(bundle, held, origins, now, &mut taken);
+        self.take_keys(bundle, keys, origins, &mut taken);
         taken
     }
 
-    fn take_roots(&self, bundle: &mut Bundle, held: &[Authority], now: UnixTime, taken: &mut TakenOver) {
+    fn take_roots(
+        &self,
+        bundle: &mut Bundle,
+        held: &[Authority],
+        origins: &Origins,
+        now: UnixTime,
+        taken: &mut TakenOver,
+    ) {
         let in_use = |id: &str| {
             let mut signing = held
                 .iter()
@@ -112,7 +138,7 @@ impl Above {
                 .find(|here| here.der() == root.der());
             let tainted_here = here.is_some_and(X509Authority::tainted);
             if here.is_none() {
-                if root.validity().not_after < now || !self.fresh.contains(&id) {
+                if root.validity().not_after < now || origins.lost_root(root, bundle) {
                     continue;
                 }
                 bundle.put_x509_authority(root.clone().with_taint(false));
@@ -138,7 +164,8 @@ impl Above {
                 .any(|above| above.der() == root.der())
         };
         let from_above = |id: &str| {
-            self.heard_of.contains(id) || held.iter().any(|own| own.upstream.as_deref() == Some(id))
+            origins.is_told_by(&self.whom, Kind::X509, id)
+                || held.iter().any(|own| own.upstream.as_deref() == Some(id))
         };
         bundle.retain_x509_authorities(|root| {
             let id = root.id().as_str();
@@ -154,15 +181,11 @@ impl Above {
         });
     }
 
-    fn take_keys(&self, bundle: &mut Bundle, keys: &ForeignKeys, taken: &mut TakenOver) {
+    fn take_keys(&self, bundle: &mut Bundle, keys: &ForeignKeys, origins: &Origins, taken: &mut TakenOver) {
         for key in &self.known.jwt_authorities {
             let id = key.key_id().to_string();
             let before = bundle.jwt_authorities().len();
-            let is_here = bundle
-                .jwt_authorities()
-                .iter()
-                .any(|here| here.key_id() == key.key_id());
-            if !is_here && !self.fresh.contains(&id) {
+            if origins.lost_key(key, bundle) {
                 continue;
             }
             if keys.put(bundle, key).is_err() {
@@ -191,12 +214,8 @@ impl Above {
         }
         bundle.retain_jwt_authorities(|key| {
             let id = key.key_id();
-            let known = self
-                .known
-                .jwt_authorities
-                .iter()
-                .any(|above| above.key_id() == id);
-            if known || keys.is_own(key) || !self.heard_of.contains(id.as_str()) {
+            let known = has_key(&self.known.jwt_authorities, id);
+            if known || keys.is_own(key) || !origins.is_told_by(&self.whom, Kind::Jwt, id.as_str()) {
                 return true;
             }
             taken.revoked.push(id.to_string());
@@ -205,11 +224,8 @@ impl Above {
     }
 }
 
-fn ids(roots: &[X509Authority], keys: &[JwtAuthority]) -> BTreeSet<String> {
-    let roots = roots.iter().map(|root| root.id().to_string());
-    roots
-        .chain(keys.iter().map(|key| key.key_id().to_string()))
-        .collect()
+fn has_key(keys: &[JwtAuthority], id: &KeyId) -> bool {
+    keys.iter().any(|key| key.key_id() == id)
 }
 
 #[cfg(test)]

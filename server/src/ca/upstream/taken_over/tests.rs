@@ -51,33 +51,48 @@ fn all(roots: &[X509Authority], keys: &[JwtAuthority]) -> UpstreamBundle {
     }
 }
 
-/// Our bundle, our authorities, and what is known above.
+/// Our bundle, our authorities, what is known above, and what the log keeps of it.
 struct Here {
     above: Above,
     bundle: Bundle,
     held: Vec<Authority>,
+    origins: Origins,
 }
 
 impl Here {
     fn new(held: Vec<Authority>) -> Self {
         let bundle = Bundle::new(trust_domain());
         Self {
-            above: Above::default(),
+            above: Above::new("spire a:1".to_owned()),
             bundle,
             held,
+            origins: Origins::default(),
         }
     }
 
+    /// Another server of the same log, or the same one below another upstream.
+    fn restarted(&mut self, whom: &str) {
+        self.above = Above::new(whom.to_owned());
+    }
+
     fn told(&mut self, known: UpstreamBundle) -> TakenOver {
-        self.above.told(known, &self.bundle);
+        self.above.told(known);
         self.look()
     }
 
     fn look(&mut self) -> TakenOver {
         let keys = ForeignKeys::of(["ours"], now());
-        let taken = self.above.take_over(&mut self.bundle, &self.held, &keys, now());
-        self.above.settled();
+        let taken = self
+            .above
+            .take_over(&mut self.bundle, &self.held, &keys, &self.origins, now());
+        let kept = self.above.kept(&self.origins, &self.bundle, &taken, now());
+        self.origins = std::mem::take(&mut self.origins).with(&kept);
         taken
+    }
+
+    fn unknown_keys(&self) -> Vec<JwtAuthority> {
+        let keys = ForeignKeys::of(["ours"], now());
+        self.above.unknown_keys(&self.bundle, &keys, &self.origins, now())
     }
 
     fn roots(&self) -> Vec<(String, bool)> {
@@ -160,10 +175,11 @@ fn what_was_taken_out_here_or_has_ended_does_not_come_back() {
     assert!(here.bundle.jwt_authorities().is_empty());
 
     let mut late = Here::new(Vec::new());
-    late.above.told(all(&[one], &[token]), &late.bundle);
+    late.above.told(all(&[one], &[token]));
     let then = UnixTime::from_secs(NOW + 4000);
     let keys = ForeignKeys::of(["ours"], then);
-    late.above.take_over(&mut late.bundle, &[], &keys, then);
+    late.above
+        .take_over(&mut late.bundle, &[], &keys, &late.origins, then);
     assert!(late.bundle.is_empty());
 }
 
@@ -174,21 +190,103 @@ fn token_keys_come_and_go_and_ours_are_only_our_own_business() {
     here.bundle.put_jwt_authority(ours.clone()).unwrap();
     let taken = here.told(all(&[], std::slice::from_ref(&theirs)));
     assert_eq!(taken.added, ["theirs"]);
-    let keys = ForeignKeys::of(["ours"], now());
-    assert_eq!(
-        here.above.unknown_keys(&here.bundle, &keys, now()),
-        std::slice::from_ref(&ours)
-    );
+    assert_eq!(here.unknown_keys(), std::slice::from_ref(&ours));
 
     let tainted = [ours.clone().with_taint(true), theirs.clone().with_taint(true)];
     assert_eq!(here.told(all(&[], &tainted)).tainted, ["theirs"]);
-    assert!(here.above.unknown_keys(&here.bundle, &keys, now()).is_empty());
+    assert!(here.unknown_keys().is_empty());
     assert_eq!(here.told(all(&[], &[])).revoked, ["theirs"]);
     assert_eq!(here.bundle.jwt_authorities(), [ours]);
     assert!(
-        here.above.unknown_keys(&here.bundle, &keys, now()).is_empty(),
+        here.unknown_keys().is_empty(),
         "a key that was taken out above is not pushed there again"
     );
+}
+
+#[test]
+fn what_went_there_or_here_while_we_were_away_is_gone_after_a_restart() {
+    let (kept, gone, taken_out) = (root(), root(), root());
+    let (token, gone_token, taken_token) = (key("kept"), key("gone"), key("taken"));
+    let mut here = Here::new(Vec::new());
+    here.told(all(
+        &[kept.clone(), gone.clone(), taken_out.clone()],
+        &[token.clone(), gone_token, taken_token.clone()],
+    ));
+    here.bundle
+        .retain_x509_authorities(|root| root.id() != taken_out.id());
+    here.bundle
+        .retain_jwt_authorities(|key| key.key_id() != taken_token.key_id());
+    here.restarted("spire a:1");
+    let taken = here.told(all(
+        &[kept.clone(), taken_out.clone()],
+        &[token.clone(), taken_token],
+    ));
+    assert_eq!(taken.revoked, [id(&gone), "gone".to_owned()]);
+    assert_eq!(here.roots(), [(id(&kept), false)]);
+    assert_eq!(here.bundle.jwt_authorities(), [token]);
+
+    here.told(all(&[kept.clone()], &[]));
+    assert_eq!(
+        here.told(all(&[kept, gone, taken_out], &[])).added.len(),
+        2,
+        "what went there and comes again is new"
+    );
+}
+
+#[test]
+fn a_key_of_ours_that_went_above_is_not_pushed_there_again_after_a_restart_but_to_another() {
+    let ours = key("ours");
+    let mut here = Here::new(Vec::new());
+    here.bundle.put_jwt_authority(ours.clone()).unwrap();
+    here.told(all(&[root()], std::slice::from_ref(&ours)));
+    here.restarted("spire a:1");
+    here.told(all(&[root()], &[]));
+    assert!(here.unknown_keys().is_empty());
+    here.restarted("spire b:1");
+    here.told(all(&[root()], &[]));
+    assert_eq!(here.unknown_keys(), [ours]);
+}
+
+#[test]
+fn what_one_upstream_told_is_not_gone_because_another_does_not_know_it() {
+    let (theirs, others, taken_out) = (root(), root(), root());
+    let mut here = Here::new(Vec::new());
+    here.told(all(&[theirs.clone(), taken_out.clone()], &[key("theirs")]));
+    here.bundle
+        .retain_x509_authorities(|root| root.id() != taken_out.id());
+    here.restarted("spire b:1");
+    let taken = here.told(all(&[others.clone(), taken_out], &[]));
+    assert_eq!((taken.added, taken.revoked), (vec![id(&others)], Vec::new()));
+    assert_eq!(here.roots(), [(id(&theirs), false), (id(&others), false)]);
+}
+
+#[test]
+fn what_the_log_keeps_goes_when_it_can_t_be_told_again() {
+    let (one, other) = (root(), root());
+    let mut here = Here::new(Vec::new());
+    here.told(all(std::slice::from_ref(&one), &[key("theirs")]));
+    here.told(all(std::slice::from_ref(&other), &[]));
+    let held = |here: &Here| {
+        let roots = [&one, &other].map(|root| here.origins.is_from_above(Kind::X509, root.id().as_str()));
+        (roots, here.origins.is_from_above(Kind::Jwt, "theirs"))
+    };
+    assert_eq!(held(&here), ([false, true], false));
+    // One that names but a part may name it again until its end.
+    let mut part = Here::new(Vec::new());
+    let some = |root: &X509Authority| UpstreamBundle {
+        extent: Extent::Some,
+        ..all(std::slice::from_ref(root), &[])
+    };
+    part.told(some(&one));
+    part.bundle.retain_x509_authorities(|_| false);
+    part.told(some(&other));
+    assert_eq!(held(&part), ([true, true], false));
+    let later = UnixTime::from_secs(NOW + 4000);
+    let kept = part
+        .above
+        .kept(&part.origins, &part.bundle, &TakenOver::default(), later);
+    part.origins = std::mem::take(&mut part.origins).with(&kept);
+    assert_eq!(held(&part), ([false, true], false));
 }
 
 #[test]
@@ -198,4 +296,5 @@ fn another_key_under_a_name_that_is_taken_is_refused() {
     here.bundle.put_jwt_authority(ours.clone()).unwrap();
     assert_eq!(here.told(all(&[], &[other])).refused, ["ours"]);
     assert_eq!(here.bundle.jwt_authorities(), [ours]);
+    assert!(!here.origins.is_from_above(Kind::Jwt, "ours"), "it was not taken");
 }
