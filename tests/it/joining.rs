@@ -8,14 +8,19 @@ use muster_pki::{
     bundle::Bundle,
     x509::{RootProfile, ca_subject, create_csr, issue_root},
 };
+use muster_proto::grant::{
+    CreateRequest, DeleteRequest, Grant, grant::Subject, grants_client::GrantsClient,
+};
 use muster_proto::spire::server::agent::{
     AgentX509svidParams, AttestAgentRequest, CreateJoinTokenRequest, ListAgentsRequest,
     agent_client::AgentClient,
     attest_agent_request::{Params, Step},
 };
 use muster_proto::spire::types::AttestationData;
-use muster_tests::{Cluster, Settings, TRUST_DOMAIN, binary};
+use muster_tests::{Cluster, Identity, Settings, TRUST_DOMAIN, binary, tcp_channel};
 use tonic::{Code, Status, transport::Channel};
+
+use crate::audit::{recorded, records};
 
 async fn attest(mut client: AgentClient<Channel>, token: String, csr: Vec<u8>) -> Result<String, Status> {
     let params = Params {
@@ -140,6 +145,51 @@ fn unknown_and_expired_tokens_are_told_apart_from_each_other() {
     });
     let expired = join(&short).unwrap_err();
     assert!(expired.message().contains("expired"), "{expired}");
+}
+
+/// Whoever loses a grant loses what he gave away by it, too.
+#[test]
+fn a_token_made_by_a_grant_that_was_deleted_lets_nobody_in() {
+    const ROBOT: &str = "spiffe://example.org/robots/joiner";
+    let mut cluster = Cluster::start_server_only(&Settings::default());
+    let refused = cluster.block_on(async {
+        let mut grants = GrantsClient::new(cluster.channel().await);
+        let grant = Grant {
+            name: "joiner".into(),
+            subject: Some(Subject::SpiffeId(ROBOT.into())),
+            verbs: vec!["token.create".into()],
+            parents: vec!["/spire/agent".into()],
+            ..Grant::default()
+        };
+        let request = CreateRequest { grant: Some(grant) };
+        grants.create(request).await.unwrap();
+        let robot = Identity::minted(&cluster, ROBOT, 600).await;
+        let robot = tcp_channel(&cluster, Some(&robot)).await;
+        let mut tokens = Vec::new();
+        for _ in 0..2 {
+            let request = CreateJoinTokenRequest {
+                ttl: 600,
+                ..Default::default()
+            };
+            let made = AgentClient::new(robot.clone()).create_join_token(request).await;
+            tokens.push(made.unwrap().into_inner().value);
+        }
+        let nodes = AgentClient::new(cluster.channel().await);
+        let mut join = |token| attest(nodes.clone(), token, csr_of(&new_key()));
+        join(tokens.remove(0)).await.expect("the grant lives");
+        let request = DeleteRequest {
+            name: "joiner".into(),
+        };
+        grants.delete(request).await.unwrap();
+        join(tokens.remove(0)).await.unwrap_err()
+    });
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    assert!(refused.message().contains("the grant joiner"), "{refused}");
+    assert!(cluster.take_server().stop().success());
+    let records = records(&cluster.path().join("server/data/audit"));
+    let recorded = recorded(&records, "node.attest");
+    let is_told = |record: &&&serde_json::Value| record.to_string().contains("the grant joiner");
+    assert_eq!(recorded.iter().filter(is_told).count(), 1);
 }
 
 /// There is no trust on first use: what answers at the server's address is not the server for that.

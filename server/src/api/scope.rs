@@ -22,7 +22,7 @@ pub(super) use opening::verb_for;
 use super::{Caller, Context, Refusal, Role};
 use crate::{
     ca::Holder,
-    registry::{GrantRecord, View},
+    registry::{GrantRecord, TokenGrant, View},
 };
 
 /// Held while something is changed by a grant, and while a grant is changed.
@@ -150,12 +150,12 @@ impl Scope {
         surroundings: &Surroundings<'_>,
         node: &SpiffeId,
         alias: Option<&SpiffeId>,
-    ) -> Result<Option<(GrantName, Option<UnixTime>)>, Denied> {
+    ) -> Result<Option<(TokenGrant, Option<UnixTime>)>, Denied> {
         match self {
             Self::Everything => Ok(None),
             Self::Grants(grants) => {
-                let grant = decide::token(grants, surroundings, node, alias)?;
-                Ok(Some((grant.name.clone(), grant.expires_at)))
+                let record = decide::token(grants, surroundings, node, alias)?;
+                Ok(Some((TokenGrant::of(record), record.grant.expires_at)))
             }
         }
     }

@@ -6,11 +6,13 @@
 use std::time::Duration;
 
 use muster_identity::{
-    Attributes, Entry, EntrySpec, Revision, Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime,
+    Attributes, Entry, EntrySpec, GrantName, Revision, Selector, SelectorSet, SpiffeId, TrustDomain,
+    UnixTime, Verb,
 };
 
 use crate::registry::{
-    Change, Expect, NodeKey, NodeRecord, NodeSvid, TokenHash, Tree, View, entries, node_bytes,
+    Change, Expect, NodeKey, NodeRecord, NodeSvid, TokenGrant, TokenHash, TokenRecord, Tree, View, entries,
+    node_bytes,
 };
 
 /// The attestation type, as SPIRE names it.
@@ -56,6 +58,9 @@ pub enum JoinError {
     /// The token's time is over.
     #[error("join token expired")]
     ExpiredToken,
+    /// The grant by which the token was made lets nobody in any more.
+    #[error("the grant {0}, by which the join token was made, has ended or does not allow it any more; have a new token made")]
+    GrantEnded(GrantName),
     /// The node of that name is banned.
     #[error("agent is banned")]
     Banned,
@@ -98,9 +103,14 @@ pub fn token_text() -> Result<String, aws_lc_rs::error::Unspecified> {
     Ok(format!("{:032x}", u128::from_be_bytes(bits)))
 }
 
-/// The change that creates a token.
-pub fn new_token(token: &str, expires_at: UnixTime, agent_id: Option<&SpiffeId>) -> Vec<Change> {
-    let value = crate::registry::token_bytes(expires_at, agent_id);
+/// The change that creates a token, `by` a grant or by an administrator.
+pub fn new_token(
+    token: &str,
+    expires_at: UnixTime,
+    agent_id: Option<&SpiffeId>,
+    by: Option<&TokenGrant>,
+) -> Vec<Change> {
+    let value = crate::registry::token_bytes(expires_at, agent_id, by);
     vec![Change::put(
         Tree::Tokens,
         TokenHash::of(token).as_bytes().to_vec(),
@@ -122,6 +132,10 @@ pub fn join(view: &View, token: &str, key: NodeKey, now: UnixTime) -> Result<Joi
     }
     match (view.token(&hash), node) {
         (Some(token), _) if token.expires_at <= now => Err(JoinError::ExpiredToken),
+        (Some(token), _) if !is_allowed(view, token, &id, now) => {
+            let grant = token.made_by.as_ref().map(|by| by.name.clone());
+            Err(grant.map_or(JoinError::UnknownToken, JoinError::GrantEnded))
+        }
         (Some(token), node) => Ok(Join::Redeem {
             id,
             token: hash,
@@ -134,6 +148,21 @@ pub fn join(view: &View, token: &str, key: NodeKey, now: UnixTime) -> Result<Joi
         }
         (None, _) => Err(JoinError::UnknownToken),
     }
+}
+
+/// Whether a token is one that its maker might make now: made by a grant, it lets in only as long as that lives, is the same person's, and reaches the node. The
+/// turn of those who change by grants has to be held (`api::scope`), so that no token outruns the deletion of its grant.
+fn is_allowed(view: &View, token: &TokenRecord, node: &SpiffeId, now: UnixTime) -> bool {
+    let Some(by) = &token.made_by else { return true };
+    let Some(record) = view.grant(&by.name).filter(|record| TokenGrant::of(record) == *by) else {
+        return false;
+    };
+    let grant = &record.grant;
+    let names = |alias: &SpiffeId| grant.verbs.has(Verb::EntryAlias) && grant.covers_id(alias).is_ok();
+    grant.is_live(now)
+        && grant.verbs.has(Verb::TokenCreate)
+        && grant.holds_node(node)
+        && token.agent_id.as_ref().is_none_or(names)
 }
 
 /// What becomes of a node whose certificate ended while it was away, and that proved to have `key`.

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_identity::{StoreId, TrustDomain, UnixTime};
+use muster_identity::{Grant, SelectorTypes, StoreId, Subject, TrustDomain, UnixTime, Verb};
 use muster_pki::{KeyAlgorithm, LocalKey, Signer};
 use muster_runtime::Stop;
 
 use super::*;
-use crate::registry::{CommitError, NodeKey, NodeSvid, Registry};
+use crate::registry::{CommitError, GrantRecord, NodeKey, NodeSvid, Registry, TokenGrant, grants};
 use crate::store::Memory;
 
 const NOW: UnixTime = UnixTime::EPOCH;
@@ -64,7 +64,7 @@ async fn let_in(
 async fn of_a_thousand_parallel_redeems_exactly_one_key_gets_in() {
     let registry = start();
     registry
-        .commit(new_token("a-token", after(600), None))
+        .commit(new_token("a-token", after(600), None, None))
         .await
         .unwrap();
     let same = key();
@@ -90,11 +90,92 @@ async fn of_a_thousand_parallel_redeems_exactly_one_key_gets_in() {
     );
 }
 
+/// A grant of tokens for any node, as of when it was created.
+fn grant() -> Grant {
+    Grant {
+        name: "ci".parse().unwrap(),
+        subject: Subject::Uid(7),
+        verbs: [Verb::TokenCreate].into_iter().collect(),
+        paths: [].into(),
+        parents: ["/spire/agent".parse().unwrap()].into(),
+        selector_types: SelectorTypes::Any,
+        dns_domains: [].into(),
+        max_lifetime: None,
+        max_entries: None,
+        expires_at: Some(after(600)),
+    }
+}
+
+#[tokio::test]
+async fn a_token_made_by_a_grant_lets_in_only_while_that_grant_allows_it() {
+    type Changed = fn(&GrantRecord) -> Vec<crate::registry::Change>;
+    let update = |grant: Grant| move |record: &GrantRecord| grants::update(record, &grant);
+    let others = update(Grant {
+        subject: Subject::Uid(8),
+        ..grant()
+    });
+    let elsewhere = update(Grant {
+        parents: ["/spire/agent/x509pop".parse().unwrap()].into(),
+        ..grant()
+    });
+    let without = update(Grant {
+        verbs: [Verb::NodeRead].into_iter().collect(),
+        ..grant()
+    });
+    let longer = update(Grant {
+        expires_at: None,
+        ..grant()
+    });
+    let nothing: Changed = |_| Vec::new();
+    let changes: [(&dyn Fn(&GrantRecord) -> Vec<_>, u64, bool); 7] = [
+        (&nothing, 599, true),
+        (&longer, 601, true),
+        (&nothing, 600, false),
+        (&grants::delete, 1, false),
+        (&others, 1, false),
+        (&elsewhere, 1, false),
+        (&without, 1, false),
+    ];
+    for (at, (change, when, lets_in)) in changes.into_iter().enumerate() {
+        let registry = start();
+        registry.commit(grants::create(&grant(), NOW)).await.unwrap();
+        let record = registry.view().grant(&grant().name).unwrap().clone();
+        let by = TokenGrant::of(&record);
+        registry
+            .commit(new_token("a-token", after(3600), None, Some(&by)))
+            .await
+            .unwrap();
+        registry.commit(change(&record)).await.unwrap();
+        let outcome = let_in(&registry, "a-token", key(), 1, after(when)).await;
+        let expected = match lets_in {
+            true => Ok(()),
+            false => Err(JoinError::GrantEnded(grant().name)),
+        };
+        assert_eq!(outcome, expected, "case {at}");
+    }
+}
+
+#[tokio::test]
+async fn a_later_grant_of_the_same_name_does_not_bring_tokens_back() {
+    let registry = start();
+    registry.commit(grants::create(&grant(), NOW)).await.unwrap();
+    let record = registry.view().grant(&grant().name).unwrap().clone();
+    let by = TokenGrant::of(&record);
+    registry
+        .commit(new_token("a-token", after(600), None, Some(&by)))
+        .await
+        .unwrap();
+    registry.commit(grants::delete(&record)).await.unwrap();
+    registry.commit(grants::create(&grant(), after(5))).await.unwrap();
+    let refused = let_in(&registry, "a-token", key(), 1, after(6)).await;
+    assert_eq!(refused, Err(JoinError::GrantEnded(grant().name)));
+}
+
 #[tokio::test]
 async fn the_same_key_may_ask_again_for_a_minute_and_no_other() {
     let registry = start();
     registry
-        .commit(new_token("a-token", after(600), None))
+        .commit(new_token("a-token", after(600), None, None))
         .await
         .unwrap();
     let key_of_node = key();
@@ -119,7 +200,7 @@ async fn the_same_key_may_ask_again_for_a_minute_and_no_other() {
 async fn an_expired_token_is_said_to_be_expired_and_an_unknown_one_unknown() {
     let registry = start();
     registry
-        .commit(new_token("a-token", after(600), None))
+        .commit(new_token("a-token", after(600), None, None))
         .await
         .unwrap();
     assert_eq!(
@@ -145,7 +226,7 @@ async fn a_token_with_an_alias_makes_an_entry_that_goes_with_the_node() {
     let registry = start();
     let alias = "spiffe://example.org/machines/one".parse().unwrap();
     registry
-        .commit(new_token("a-token", after(600), Some(&alias)))
+        .commit(new_token("a-token", after(600), Some(&alias), None))
         .await
         .unwrap();
     assert_eq!(
@@ -170,7 +251,7 @@ async fn a_token_with_an_alias_makes_an_entry_that_goes_with_the_node() {
 async fn a_banned_node_comes_in_no_way_until_it_is_evicted() {
     let registry = start();
     registry
-        .commit(new_token("a-token", after(600), None))
+        .commit(new_token("a-token", after(600), None, None))
         .await
         .unwrap();
     let key = key();
@@ -186,7 +267,7 @@ async fn a_banned_node_comes_in_no_way_until_it_is_evicted() {
         Err(JoinError::Banned)
     ));
     registry
-        .commit(new_token("a-token", after(600), None))
+        .commit(new_token("a-token", after(600), None, None))
         .await
         .unwrap();
     assert_eq!(
@@ -203,7 +284,7 @@ async fn a_banned_node_comes_in_no_way_until_it_is_evicted() {
 async fn a_node_comes_back_by_its_key_for_seven_days() {
     let registry = start();
     registry
-        .commit(new_token("a-token", after(600), None))
+        .commit(new_token("a-token", after(600), None, None))
         .await
         .unwrap();
     let (own, renewed) = (key(), key());
@@ -232,7 +313,7 @@ async fn a_node_comes_back_by_its_key_for_seven_days() {
 async fn a_renewed_certificate_counts_from_its_first_use_and_ends_the_old_one() {
     let registry = start();
     registry
-        .commit(new_token("a-token", after(600), None))
+        .commit(new_token("a-token", after(600), None, None))
         .await
         .unwrap();
     let_in(&registry, "a-token", key(), 1, NOW).await.unwrap();

@@ -53,8 +53,32 @@ pub struct TokenRecord {
     pub expires_at: UnixTime,
     /// An alias that the node gets: entries may name it as their parent.
     pub agent_id: Option<SpiffeId>,
+    /// The grant by which it was made, if it was.
+    pub made_by: Option<TokenGrant>,
     /// Its place in the log.
     pub version: Revision,
+}
+
+/// The grant by which a token was made, told from a later one of its name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TokenGrant {
+    /// Its name.
+    pub name: GrantName,
+    /// When it was created.
+    pub created_at: UnixTime,
+    /// Who held it.
+    pub subject: String,
+}
+
+impl TokenGrant {
+    /// As `record` stands now.
+    pub fn of(record: &GrantRecord) -> Self {
+        Self {
+            name: record.grant.name.clone(),
+            created_at: record.created_at,
+            subject: record.grant.subject.to_string(),
+        }
+    }
 }
 
 /// The hash of a node's public key (SubjectPublicKeyInfo).
@@ -157,6 +181,18 @@ struct StoredToken {
     expires_at: i64,
     #[prost(string, tag = "2")]
     agent_id: String,
+    #[prost(message, optional, tag = "3")]
+    made_by: Option<StoredTokenGrant>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredTokenGrant {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(int64, tag = "2")]
+    created_at: i64,
+    #[prost(string, tag = "3")]
+    subject: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -255,11 +291,20 @@ pub(super) fn token_name(key: &Key) -> Result<TokenHash, RecordError> {
         .map_err(|_| wrong(key, "not the hash of a token"))
 }
 
-pub(crate) fn token_bytes(expires_at: UnixTime, agent_id: Option<&SpiffeId>) -> Vec<u8> {
+pub(crate) fn token_bytes(
+    expires_at: UnixTime,
+    agent_id: Option<&SpiffeId>,
+    made_by: Option<&TokenGrant>,
+) -> Vec<u8> {
     let agent_id = agent_id.map(SpiffeId::to_string).unwrap_or_default();
     encode(&StoredToken {
         expires_at: expires_at.as_secs(),
         agent_id,
+        made_by: made_by.map(|grant| StoredTokenGrant {
+            name: grant.name.to_string(),
+            created_at: grant.created_at.as_secs(),
+            subject: grant.subject.clone(),
+        }),
     })
 }
 
@@ -269,9 +314,17 @@ pub(super) fn read_token(key: &Key, bytes: &[u8], version: Revision) -> Result<T
         "" => None,
         id => Some(id.parse().map_err(|error| wrong(key, error))?),
     };
+    let made_by = stored.made_by.map(|grant| {
+        Ok(TokenGrant {
+            name: grant.name.parse().map_err(|error| wrong(key, error))?,
+            created_at: UnixTime::from_secs(grant.created_at),
+            subject: grant.subject,
+        })
+    });
     Ok(TokenRecord {
         expires_at: UnixTime::from_secs(stored.expires_at),
         agent_id,
+        made_by: made_by.transpose()?,
         version,
     })
 }

@@ -18,7 +18,7 @@ use tonic::Code;
 use crate::api::{Caller, Context, Refusal};
 use crate::ca::{Holder, X509Request};
 use crate::nodes::{self, Join, JoinError};
-use crate::registry::{CommitError, NodeKey, NodeSvid, View};
+use crate::registry::{CommitError, NodeKey, NodeSvid, TokenHash, View};
 
 /// How often a change is tried when others change the same node or token at the same time.
 const TRIES: usize = 4;
@@ -156,6 +156,16 @@ impl Proof {
         }
     }
 
+    /// Whether it is a token that was made by a grant.
+    fn is_by_grant(&self, view: &View) -> bool {
+        match self {
+            Proof::Token { token, .. } => view
+                .token(&TokenHash::of(token))
+                .is_some_and(|token| token.made_by.is_some()),
+            Proof::Rejoin { .. } | Proof::Attested { .. } => false,
+        }
+    }
+
     fn decide(&self, view: &View, key: NodeKey, now: UnixTime) -> Result<Join, JoinError> {
         match self {
             Proof::Token { token, .. } => nodes::join(view, token, key, now),
@@ -232,6 +242,11 @@ async fn let_in(context: &Context, proof: Proof) -> Result<(X509Svid, bool), Ref
     }
     let public_key = key_of(context, proof.csr().to_vec()).await?;
     let key = NodeKey::of(&public_key);
+    // In turn with changes of grants: when the deletion of one is answered, nobody comes in by it.
+    let _turn = match proof.is_by_grant(&context.registry.view()) {
+        true => Some(context.one_at_a_time.turn().await),
+        false => None,
+    };
     let mut signed: Option<X509Svid> = None;
     for _ in 0..TRIES {
         let now = context.clock.now();
@@ -305,7 +320,7 @@ impl From<JoinError> for Refusal {
             JoinError::MustReattest(_) => {
                 denied(&format!("failed to attest: {error}"), Reason::AgentMustReattest)
             }
-            JoinError::Used | JoinError::OtherKind(_) => {
+            JoinError::Used | JoinError::OtherKind(_) | JoinError::GrantEnded(_) => {
                 Self::new(Code::PermissionDenied, format!("failed to attest: {error}"))
             }
             JoinError::NoName(_) => Self::internal(format!("failed to attest: {error}")),

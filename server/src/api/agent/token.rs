@@ -98,7 +98,8 @@ async fn created(
         expires_at = expires_at.min(now.saturating_add(LONGEST_BY_GRANT));
         expires_at = ends.map_or(expires_at, |ends| expires_at.min(ends));
     }
-    let changes = nodes::new_token(&value, expires_at, agent_id.as_ref());
+    let by = by.map(|(grant, _)| grant);
+    let changes = nodes::new_token(&value, expires_at, agent_id.as_ref(), by.as_ref());
     let position = match context.registry.commit(changes).await {
         Ok(position) => position,
         Err(CommitError::Conflict(_)) => {
@@ -118,7 +119,7 @@ async fn created(
             .position(position)
             .fact("expires_at", expires_at);
         let event = match by {
-            Some((grant, _)) => event.fact("grant", grant),
+            Some(grant) => event.fact("grant", grant.name),
             None => event,
         };
         match agent_id {

@@ -110,7 +110,7 @@ pub(super) fn entry<'g>(
     before: Option<&EntrySpec>,
     after: Option<&EntrySpec>,
 ) -> Result<(&'g Grant, Option<EntrySpec>), Denied> {
-    first(grants, |grant| {
+    let allowed = first(grants, |grant| {
         let after = after
             .cloned()
             .map(|spec| within_cap(grant, surroundings.lifetimes, spec));
@@ -135,7 +135,8 @@ pub(super) fn entry<'g>(
             });
         }
         Ok(after)
-    })
+    });
+    allowed.map(|(held, after)| (&held.grant, after))
 }
 
 /// The first grant that allows the signature.
@@ -155,7 +156,7 @@ pub(super) fn mint<'g>(
         inside().map_err(|outside| Denied::outside(grant, outside))?;
         powerless(grant, surroundings, mint.id)
     });
-    allowed.map(|(grant, ())| grant)
+    allowed.map(|(held, ())| &held.grant)
 }
 
 /// The first grant that allows a token for the node. Whoever redeems it gets what hangs below the node's ID already, which the caller may have chosen, and what hangs
@@ -165,7 +166,7 @@ pub(super) fn token<'g>(
     surroundings: &Surroundings<'_>,
     node: &SpiffeId,
     alias: Option<&SpiffeId>,
-) -> Result<&'g Grant, Denied> {
+) -> Result<&'g GrantRecord, Denied> {
     let allowed = first(grants, |grant| {
         let outside = |outside| Denied::outside(grant, outside);
         grant.needs(Verb::TokenCreate).map_err(outside)?;
@@ -187,17 +188,17 @@ pub(super) fn token<'g>(
         keeps_together(grant, surroundings.view, alias)?;
         powerless(grant, surroundings, alias)
     });
-    allowed.map(|(grant, ())| grant)
+    allowed.map(|(held, ())| held)
 }
 
 fn first<T>(
     grants: &[Arc<GrantRecord>],
     allows: impl Fn(&Grant) -> Result<T, Denied>,
-) -> Result<(&Grant, T), Denied> {
+) -> Result<(&GrantRecord, T), Denied> {
     let mut reasons = Vec::new();
     for held in grants {
         match allows(&held.grant) {
-            Ok(allowed) => return Ok((&held.grant, allowed)),
+            Ok(allowed) => return Ok((held, allowed)),
             Err(denied) => reasons.push(denied),
         }
     }

@@ -39,7 +39,7 @@ async fn filled() -> Running {
         let put = Change::put(
             Tree::Tokens,
             hash.as_bytes().to_vec(),
-            token_bytes(at, None),
+            token_bytes(at, None, None),
             Expect::Absent,
         );
         groups.push(vec![put]);
