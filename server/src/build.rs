@@ -29,7 +29,7 @@ use crate::api::meter::{Counts, Meter};
 use crate::api::{Changes, Context, OneAtATime};
 use crate::bundles::Bundles;
 use crate::ca::{
-    Authorities, Awaited, Ca, CaMeter, Follower, Keeper, ServerSvid, Terms, Upstream, UpstreamMeter,
+    Authorities, Awaited, Ca, CaMeter, Follower, Keeper, Making, ServerSvid, Terms, Upstream, UpstreamMeter,
 };
 use crate::config::Config;
 use crate::doors::Doors;
@@ -140,6 +140,7 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         clock: Arc::clone(&clock),
         meter: metrics.register(CaMeter::register),
         awaited: Awaited::default(),
+        making: Making::default(),
         upstream: upstream.clone(),
     };
     keeper.start().await?;

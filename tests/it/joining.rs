@@ -8,9 +8,7 @@ use muster_pki::{
     bundle::Bundle,
     x509::{RootProfile, ca_subject, create_csr, issue_root},
 };
-use muster_proto::grant::{
-    CreateRequest, DeleteRequest, Grant, grant::Subject, grants_client::GrantsClient,
-};
+use muster_proto::grant::{CreateRequest, DeleteRequest, Grant, grant::Subject, grants_client::GrantsClient};
 use muster_proto::spire::server::agent::{
     AgentX509svidParams, AttestAgentRequest, CreateJoinTokenRequest, ListAgentsRequest,
     agent_client::AgentClient,

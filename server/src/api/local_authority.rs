@@ -149,7 +149,7 @@ fn refusal(kind: Kind, command: Option<&Command>, error: CommandError) -> Refusa
     let refused = match error {
         CommandError::Refused(refused) => refused,
         error @ CommandError::KeyGone => return Refusal::new(Code::FailedPrecondition, error.to_string()),
-        error @ (CommandError::Busy | CommandError::Stopped) => {
+        error @ (CommandError::Busy | CommandError::Slow | CommandError::Stopped) => {
             return Refusal::unavailable(error.to_string());
         }
         error @ CommandError::Failed(_) => {

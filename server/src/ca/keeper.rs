@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tracing::error;
 
 use super::authorities::{Commands, records};
-use super::life::{self, Authority, Spread};
+use super::life::{self, Authority, Order, Spread};
 use super::meter::CaMeter;
 use super::record::{AuthorityRecord, Kind, RecordError};
 use super::sign::Ca;
@@ -29,11 +29,14 @@ mod commands;
 mod error;
 mod load;
 mod make;
+mod making;
 mod orders;
 mod others;
 
 pub use commands::Awaited;
 pub use error::KeeperError;
+use make::Maker;
+pub use making::Making;
 
 /// The first and the longest wait after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -67,6 +70,7 @@ pub struct Keeper {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) meter: CaMeter,
     pub(crate) awaited: Awaited,
+    pub(crate) making: Making,
     pub(crate) upstream: Option<Upstream>,
 }
 
@@ -81,19 +85,22 @@ struct Next {
 
 impl Keeper {
     /// Does what is due now, so that afterwards both authorities sign or an error says why not. Called once before the doors open, when no node is
-    /// connected that would have to be waited for. An upstream authority that fails stops no server whose present authorities still count.
+    /// connected that would have to be waited for. What is to sign later is not waited for, and an upstream authority that fails stops no server whose present
+    /// authorities still count.
     pub async fn start(&mut self) -> Result<(), KeeperError> {
-        match self.turn().await {
-            Err(error) if error.is_upstreams() && self.still_signs() => {
-                let error = &error as &dyn Error;
-                error!(
-                    error,
-                    "the upstream authority failed; what is valid goes on signing"
-                );
-            }
-            done => drop(done?),
+        for kind in [Kind::X509, Kind::Jwt] {
+            self.maker().forget_stray_keys(kind).await?;
         }
-        self.forget_stray_keys().await
+        loop {
+            self.turn().await?;
+            if self.still_signs() {
+                return Ok(());
+            }
+            let Some(made) = self.making.next().await else {
+                return Ok(());
+            };
+            self.settle(made).await?;
+        }
     }
 
     /// Keeps the authorities until the stop is ordered. `standing` says whether it succeeds.
@@ -105,14 +112,23 @@ impl Keeper {
     ) -> Result<(), std::convert::Infallible> {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut leaving = self.upstream.as_ref().map(Upstream::leaving);
+        let mut failed = false;
+        let mut done = self.turn().await;
         loop {
-            let next = match self.turn().await {
+            let next = match done {
                 Ok(next) => {
-                    standing.holds();
-                    backoff.reset();
+                    // What failed and is made again has not succeeded yet.
+                    if self.making.is_empty() {
+                        failed = false;
+                        backoff.reset();
+                    }
+                    if !failed {
+                        standing.holds();
+                    }
                     next
                 }
                 Err(error) => {
+                    failed = true;
                     let wait = backoff.next_wait();
                     let excused = error.is_upstreams();
                     let error = &error as &dyn Error;
@@ -130,17 +146,24 @@ impl Keeper {
                     }
                 }
             };
-            tokio::select! {
+            done = tokio::select! {
                 () = stop.ordered() => return Ok(()),
-                () = self.clock.sleep_until(next.wake) => {}
-                () = self.held_everywhere(next.awaits) => {}
-                Some(asked) = commands.0.recv() => self.command(asked).await,
-                () = changed(&mut leaving) => {}
-            }
+                () = self.clock.sleep_until(next.wake) => self.turn().await,
+                () = held_everywhere(&self.connections, next.awaits) => self.turn().await,
+                Some(made) = self.making.next() => match self.settle(made).await {
+                    Ok(()) => self.turn().await,
+                    Err(error) => Err(error),
+                },
+                Some(asked) = commands.0.recv() => {
+                    self.command(asked).await;
+                    self.turn().await
+                }
+                () = changed(&mut leaving) => self.turn().await,
+            };
         }
     }
 
-    /// Carries out every order that is due, for both kinds. A failure of one does not hold up the other.
+    /// Carries out every order that is due, for both kinds, and begins to make what is to be made. A failure of one does not hold up the other.
     async fn turn(&mut self) -> Result<Next, KeeperError> {
         let x509 = self.turn_of(Kind::X509).await;
         let jwt = self.turn_of(Kind::Jwt).await;
@@ -164,16 +187,25 @@ impl Keeper {
                 true => Spread::Everywhere,
                 false => Spread::Underway,
             };
-            let leaving = |root: &str| self.is_leaving(root);
-            match life::due_below(&held, longest, spread, self.awaited.of(kind), leaving, now) {
-                None => {
-                    return Ok(Next {
-                        wake: life::next_wake(&held, now),
-                        awaits: (spread == Spread::Underway).then_some(sequence),
-                    });
+            let leaving = |root: &str| {
+                self.upstream
+                    .as_ref()
+                    .is_some_and(|upstream| upstream.is_leaving(root))
+            };
+            let awaited = self.awaited.of(kind);
+            let order = life::due_below(&held, longest, spread, awaited, leaving, now);
+            match order {
+                Some(Order::Prepare) => self.begin_due(kind),
+                Some(order) => {
+                    self.carry_out_due(kind, order).await?;
+                    continue;
                 }
-                Some(order) => self.carry_out_due(kind, order).await?,
+                None => {}
             }
+            return Ok(Next {
+                wake: life::next_wake(&held, now),
+                awaits: (spread == Spread::Underway).then_some(sequence),
+            });
         }
     }
 
@@ -182,12 +214,6 @@ impl Keeper {
         [Kind::X509, Kind::Jwt]
             .into_iter()
             .all(|kind| self.ca.signs_now(kind))
-    }
-
-    /// Whether nothing is to stand under the root of this id any more.
-    fn is_leaving(&self, root: &str) -> bool {
-        let leaving = self.upstream.as_ref().map(Upstream::leaving);
-        leaving.is_some_and(|leaving| leaving.borrow().contains(root))
     }
 
     /// How long something may live that is signed now.
@@ -204,15 +230,27 @@ impl Keeper {
         Ok(records.into_iter().map(|record| record.life).collect())
     }
 
-    async fn held_everywhere(&self, sequence: Option<u64>) {
-        match sequence {
-            Some(sequence) => self.connections.bundle_held(sequence).await,
-            None => pending().await,
+    fn maker(&self) -> Maker {
+        Maker {
+            terms: self.terms.clone(),
+            ca: self.ca.clone(),
+            keys: Arc::clone(&self.keys),
+            registry: self.registry.clone(),
+            audit: self.audit.clone(),
+            clock: Arc::clone(&self.clock),
+            upstream: self.upstream.clone(),
         }
     }
 
     fn records(&self, kind: Kind) -> Result<Vec<AuthorityRecord>, RecordError> {
         records(&self.registry.view(), kind)
+    }
+}
+
+async fn held_everywhere(connections: &Connections, sequence: Option<u64>) {
+    match sequence {
+        Some(sequence) => connections.bundle_held(sequence).await,
+        None => pending().await,
     }
 }
 

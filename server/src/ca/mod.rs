@@ -25,7 +25,7 @@ mod upstream;
 
 pub use authorities::{Authorities, CommandError, Commands};
 pub(crate) use foreign_keys::{ForeignKeyError, ForeignKeys};
-pub use keeper::{Awaited, Keeper, KeeperError, Terms};
+pub use keeper::{Awaited, Keeper, KeeperError, Making, Terms};
 pub use meter::CaMeter;
 pub(crate) use origin::Origins;
 pub(crate) use own_bundle::change_own_bundle;

@@ -140,6 +140,11 @@ impl Upstream {
         self.inner.leaving.subscribe()
     }
 
+    /// Whether nothing is to stand under the root of this id any more.
+    pub(super) fn is_leaving(&self, root: &str) -> bool {
+        self.inner.leaving.borrow().contains(root)
+    }
+
     fn counted<T>(&self, call: What, outcome: Result<T, UpstreamError>) -> Result<T, UpstreamError> {
         let Inner {
             plugin,

@@ -59,7 +59,9 @@ pub enum JoinError {
     #[error("join token expired")]
     ExpiredToken,
     /// The grant by which the token was made lets nobody in any more.
-    #[error("the grant {0}, by which the join token was made, has ended or does not allow it any more; have a new token made")]
+    #[error(
+        "the grant {0}, by which the join token was made, has ended or does not allow it any more; have a new token made"
+    )]
     GrantEnded(GrantName),
     /// The node of that name is banned.
     #[error("agent is banned")]
@@ -154,7 +156,10 @@ pub fn join(view: &View, token: &str, key: NodeKey, now: UnixTime) -> Result<Joi
 /// turn of those who change by grants has to be held (`api::scope`), so that no token outruns the deletion of its grant.
 fn is_allowed(view: &View, token: &TokenRecord, node: &SpiffeId, now: UnixTime) -> bool {
     let Some(by) = &token.made_by else { return true };
-    let Some(record) = view.grant(&by.name).filter(|record| TokenGrant::of(record) == *by) else {
+    let Some(record) = view
+        .grant(&by.name)
+        .filter(|record| TokenGrant::of(record) == *by)
+    else {
         return false;
     };
     let grant = &record.grant;

@@ -32,7 +32,9 @@ pub use committer::{Committer, CommitterError};
 pub use entitled::{Delta, Reach};
 pub use mailbox::{Mail, Mailbox};
 pub use prune::prune;
-pub use records::{GrantRecord, NodeKey, NodeRecord, NodeSvid, RecordError, TokenGrant, TokenHash, TokenRecord};
+pub use records::{
+    GrantRecord, NodeKey, NodeRecord, NodeSvid, RecordError, TokenGrant, TokenHash, TokenRecord,
+};
 pub(crate) use records::{node_bytes, token_bytes};
 pub use view::{Document, Registered, View};
 

@@ -18,7 +18,7 @@ use crate::{AuthorityRequest, Extent, SignedAuthority, UpstreamAuthority, Upstre
 /// How long a fake's root lives.
 const LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Signs with a root in memory. It can be told to be down, to go over to another root, and to taint and revoke the ones before.
+/// Signs with a root in memory. It can be told to be down, to sign nothing for now, to go over to another root, and to taint and revoke the ones before.
 pub struct FakeUpstreamAuthority {
     trust_domain: TrustDomain,
     state: watch::Sender<State>,
@@ -27,6 +27,8 @@ pub struct FakeUpstreamAuthority {
 #[derive(Clone)]
 struct State {
     down: bool,
+    hangs: bool,
+    waiting: usize,
     knows_tokens: bool,
     root: IssuingAuthority,
     known: UpstreamBundle,
@@ -44,9 +46,11 @@ impl FakeUpstreamAuthority {
             jwt_authorities: Vec::new(),
             extent: Extent::All,
         };
-        let (down, knows_tokens) = (false, true);
+        let (down, hangs, knows_tokens) = (false, false, true);
         let state = watch::Sender::new(State {
             down,
+            hangs,
+            waiting: 0,
             knows_tokens,
             root,
             known,
@@ -57,6 +61,18 @@ impl FakeUpstreamAuthority {
     /// From now on every request fails, or works again.
     pub fn set_down(&self, down: bool) {
         self.state.send_modify(|state| state.down = down);
+    }
+
+    /// From now on who asks for a signature waits, until this is taken back.
+    pub fn set_hanging(&self, hangs: bool) {
+        self.state.send_modify(|state| state.hangs = hangs);
+    }
+
+    /// Returns once somebody has waited for a signature.
+    pub async fn somebody_waits(&self) {
+        let mut state = self.state.subscribe();
+        // The sender lives as long as self.
+        state.wait_for(|state| state.waiting > 0).await.map(drop).ok();
     }
 
     /// From now on token-signing keys are not taken, as by those who know certificates alone.
@@ -116,6 +132,11 @@ impl UpstreamAuthority for FakeUpstreamAuthority {
     }
 
     async fn sign_authority(&self, request: &AuthorityRequest) -> Result<SignedAuthority, UpstreamError> {
+        if self.state.borrow().hangs {
+            self.state.send_modify(|state| state.waiting += 1);
+        }
+        let mut goes_on = self.state.subscribe();
+        goes_on.wait_for(|state| !state.hangs).await.map(drop).ok();
         let state = self.state()?;
         let csr = Csr::parse(&request.csr)
             .map_err(|source| UpstreamError::unusable("reading the request", source))?;

@@ -30,7 +30,7 @@ impl Keeper {
             answer,
         })
         .await;
-        self.turn().await.unwrap();
+        self.settled().await.unwrap();
         answered
     }
 
@@ -116,7 +116,7 @@ async fn a_commanded_activation_waits_until_the_last_node_holds_the_bundle() {
     let mut answer = keeper.asked(Kind::Jwt, Command::Activate(next.id.clone())).await;
     assert!(answer.try_recv().is_err() && !keeper.ca.signs_with(Kind::Jwt, &next.id));
     node.holds(keeper.bundles.own().sequence().unwrap());
-    keeper.turn().await.unwrap();
+    keeper.settled().await.unwrap();
     assert_eq!(answer.try_recv().unwrap().unwrap().stage, Stage::Active);
     assert!(keeper.ca.signs_with(Kind::Jwt, &next.id));
 }
@@ -130,10 +130,10 @@ async fn a_node_that_hangs_holds_a_commanded_activation_up_for_ten_seconds() {
     let next = keeper.told(Kind::X509, Command::Prepare).await.unwrap();
     let mut answer = keeper.asked(Kind::X509, Command::Activate(next.id)).await;
     heart.clock.advance(Duration::from_secs(10));
-    keeper.turn().await.unwrap();
+    keeper.settled().await.unwrap();
     assert!(answer.try_recv().is_err());
     heart.clock.advance(Duration::from_secs(1));
-    keeper.turn().await.unwrap();
+    keeper.settled().await.unwrap();
     assert_eq!(answer.try_recv().unwrap().unwrap().stage, Stage::Active);
 }
 
@@ -158,7 +158,7 @@ async fn who_waits_for_an_authority_that_will_never_sign_is_told_so() {
         .unwrap();
     heart.keys.delete(&record.key).await.unwrap();
     heart.clock.advance(Duration::from_secs(11));
-    keeper.turn().await.unwrap();
+    keeper.settled().await.unwrap();
     assert!(matches!(answer.try_recv().unwrap(), Err(CommandError::KeyGone)));
     assert_eq!(keeper.standing(Kind::Jwt, &next.id), AuthorityStanding::Absent);
 }

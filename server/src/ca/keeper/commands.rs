@@ -1,4 +1,4 @@
-//! What people command. All goes by [`decide`]; only an activation may have to wait for the nodes (I8).
+//! What people command. All goes by [`decide`]; only an activation may have to wait for the nodes (I8), and what is to be made until it is made.
 
 use std::error::Error;
 
@@ -41,14 +41,11 @@ impl Keeper {
         if let Order::Activate(id) = order {
             return self.awaited.0.push((id, asked));
         }
-        let prepared = order == Order::Prepare;
+        if order == Order::Prepare {
+            return self.begin_asked(asked);
+        }
         match self.carry_out(kind, order, &asked.actor).await {
-            Ok(Some(done)) => {
-                if prepared {
-                    self.refuse_awaited(kind, |_| true);
-                }
-                answer(asked, Ok(done.authority));
-            }
+            Ok(Some(done)) => answer(asked, Ok(done.authority)),
             Ok(None) => answer(asked, Err(Refused::Unexpected.into())),
             Err(error) => {
                 self.meter.failed();
@@ -105,7 +102,7 @@ impl Keeper {
     }
 
     /// Those who wait for an authority that will never sign are told so.
-    fn refuse_awaited(&mut self, kind: Kind, about: impl Fn(&str) -> bool) {
+    pub(super) fn refuse_awaited(&mut self, kind: Kind, about: impl Fn(&str) -> bool) {
         for asked in self.awaited.take(kind, about) {
             answer(asked, Err(Refused::Unexpected.into()));
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use muster_audit::{Action, Actor, Audit, Event, Object, Outcome};
 use muster_identity::UnixTime;
 use muster_pki::Signer;
 use muster_pki::bundle::{AuthorityStanding, Bundle};
@@ -10,19 +11,22 @@ use muster_pki::x509::{
     IssueError, IssuingAuthority, NameAttribute, RootProfile, Serial, UpheldAuthority, X509Authority,
     create_authority_csr, issue_root,
 };
-use muster_plugin_api::{AuthorityRequest, KeyName, SignedAuthority};
+use muster_plugin_api::{AuthorityRequest, KeyManager, KeyName, SignedAuthority};
+use muster_runtime::Clock;
+use tracing::warn;
 
-use super::{Keeper, KeeperError, Terms};
+use super::orders::recorded;
+use super::{KeeperError, Terms};
+use crate::ca::authorities::records;
 use crate::ca::foreign_keys::ForeignKeys;
 use crate::ca::life::{Authority, Stage};
 use crate::ca::origin::Origins;
 use crate::ca::own_bundle::own_bundle;
 use crate::ca::record::{AuthorityRecord, Kind};
+use crate::ca::sign::Ca;
 use crate::ca::upstream::Upstream;
+use crate::registry::Registry;
 use crate::store::Change;
-
-pub(super) const X509_KEYS: &str = "x509-ca-";
-pub(super) const JWT_KEYS: &str = "jwt-signer-";
 
 /// What a key was made into.
 struct Made {
@@ -40,42 +44,62 @@ struct Made {
 #[derive(Default)]
 pub(super) struct Above {
     root: Option<X509Authority>,
+    /// Whether the root was in the bundle while it was made.
+    is_known: bool,
     keys: Vec<JwtAuthority>,
     foreign: Option<ForeignKeys>,
     pub(super) told: Vec<Change>,
 }
 
 impl Above {
-    /// Puts it into the bundle. What is there keeps its taint.
-    pub(super) fn put(&self, bundle: &mut Bundle) {
+    /// Puts it into the bundle. What is there keeps its taint; a root that was taken out meanwhile stays out.
+    pub(super) fn put(&self, bundle: &mut Bundle) -> Result<(), KeeperError> {
         if let Some(root) = &self.root
             && bundle.x509_standing(root.id()) == AuthorityStanding::Absent
         {
+            if self.is_known {
+                return Err(KeeperError::TaintedRoot(root.id().clone()));
+            }
             bundle.put_x509_authority(root.clone());
         }
-        let Some(foreign) = &self.foreign else { return };
+        let Some(foreign) = &self.foreign else {
+            return Ok(());
+        };
         for key in &self.keys {
             // One whose name is taken here, or for which there is no room, is left to those who follow the upstream authority.
             foreign.put(bundle, key).ok();
         }
+        Ok(())
     }
 }
 
-impl Keeper {
-    /// Makes a key and what it signs with, and says what the upstream authority told with it.
+/// Makes authorities. It writes nothing but keys, so that it can work beside the keeper.
+#[derive(Clone)]
+pub(super) struct Maker {
+    pub(super) terms: Terms,
+    pub(super) ca: Ca,
+    pub(super) keys: Arc<dyn KeyManager>,
+    pub(super) registry: Registry,
+    pub(super) audit: Audit,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) upstream: Option<Upstream>,
+}
+
+impl Maker {
+    /// Makes a key and what it signs with, and says what the upstream authority told with it. One of a kind at a time.
     pub(super) async fn make(&self, kind: Kind) -> Result<(AuthorityRecord, Above), KeeperError> {
         // What an earlier attempt left: while the disk is full, there is one each time.
-        self.forget_stray_keys().await?;
+        self.forget_stray_keys(kind).await?;
         let random = Serial::random().map_err(|_| KeeperError::Name)?.to_hex();
-        let (prefix, algorithm) = match kind {
-            Kind::X509 => (X509_KEYS, self.terms.x509_key),
-            Kind::Jwt => (JWT_KEYS, self.terms.jwt_key),
+        let algorithm = match kind {
+            Kind::X509 => self.terms.x509_key,
+            Kind::Jwt => self.terms.jwt_key,
         };
         let (began, tail) = (self.clock.now().as_secs(), &random[..random.len().min(16)]);
-        let name = format!("{prefix}{began}-{tail}");
+        let name = format!("{}{began}-{tail}", prefix(kind));
         let key: KeyName = name.parse().map_err(|_| KeeperError::Name)?;
         let signer = self.keys.generate(&key, algorithm).await?;
-        // Its life, and the time that nodes have to hear of it, begin now: a large key takes seconds to make.
+        // Its life begins now: a large key takes seconds to make.
         let now = self.clock.now();
         let made = match (kind, &self.upstream) {
             (Kind::X509, None) => self.made_x509(signer, now).await?,
@@ -157,7 +181,7 @@ impl Keeper {
         // Tainted above, or here by an administrator.
         let here = bundle.x509_standing(root.id());
         let is_left =
-            root.tainted() || here == AuthorityStanding::Tainted || self.is_leaving(root.id().as_str());
+            root.tainted() || here == AuthorityStanding::Tainted || upstream.is_leaving(root.id().as_str());
         if is_left && self.ca.signs_now(Kind::X509) {
             // Nothing would be gained: it would have to be left at once.
             return Err(KeeperError::TaintedRoot(root.id().clone()));
@@ -171,6 +195,7 @@ impl Keeper {
             chain: chain.collect(),
             above: Above {
                 root: Some(root.clone()),
+                is_known: bundle.x509_standing(root.id()) != AuthorityStanding::Absent,
                 told: origins.told(&upstream.whom(), [root], []),
                 ..Above::default()
             },
@@ -216,6 +241,22 @@ impl Keeper {
         })
     }
 
+    /// Destroys keys of ours that no record names: a crash between key and commit leaves one.
+    pub(super) async fn forget_stray_keys(&self, kind: Kind) -> Result<(), KeeperError> {
+        let named = records(&self.registry.view(), kind)?;
+        for key in self.keys.list().await? {
+            let ours = key.as_str().starts_with(prefix(kind));
+            if ours && !named.iter().any(|record| record.key == key) {
+                warn!(%key, "a key that no authority names is destroyed");
+                let event =
+                    Event::new(Actor::Daemon, Action::KeyDestroy, Outcome::Done).object(Object::key(&key));
+                let destroyed = async { Ok(self.keys.delete(&key).await?) };
+                recorded(&self.audit, event, destroyed).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn make_root(
         &self,
         signer: Arc<dyn Signer>,
@@ -234,5 +275,13 @@ impl Keeper {
             lifetime,
         };
         Ok(self.ca.pool().run(move || issue_root(signer, &profile)).await??)
+    }
+}
+
+/// How the names of keys begin.
+fn prefix(kind: Kind) -> &'static str {
+    match kind {
+        Kind::X509 => "x509-ca-",
+        Kind::Jwt => "jwt-signer-",
     }
 }

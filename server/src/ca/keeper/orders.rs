@@ -3,11 +3,11 @@
 
 use std::error::Error;
 
-use muster_audit::{Action, Actor, Event, Object, Outcome};
+use muster_audit::{Action, Actor, Audit, Event, Object, Outcome};
 use muster_pki::bundle::Bundle;
 use tracing::{info, warn};
 
-use super::make::{Above, JWT_KEYS, X509_KEYS};
+use super::make::Above;
 use super::{Keeper, KeeperError};
 use crate::ca::life::{Authority, Order, Stage};
 use crate::ca::own_bundle::{change_own_bundle, publish, taint, unpublish};
@@ -31,18 +31,39 @@ impl Keeper {
     pub(super) async fn carry_out(
         &self,
         kind: Kind,
+        order: Order,
+        actor: &Actor,
+    ) -> Result<Option<CarriedOut>, KeeperError> {
+        self.change(kind, order, None, actor).await
+    }
+
+    /// Publishes what was made, in the place of what was prepared before.
+    pub(super) async fn publish_made(
+        &self,
+        kind: Kind,
+        mut record: AuthorityRecord,
+        above: Above,
+        actor: &Actor,
+    ) -> Result<Option<CarriedOut>, KeeperError> {
+        // The time that nodes have to hear of it begins now: an upstream authority may have taken a minute to sign it (I8).
+        record.life.issued_at = self.clock.now();
+        self.change(kind, Order::Prepare, Some((record, above)), actor)
+            .await
+    }
+
+    async fn change(
+        &self,
+        kind: Kind,
         mut order: Order,
+        made: Option<(AuthorityRecord, Above)>,
         actor: &Actor,
     ) -> Result<Option<CarriedOut>, KeeperError> {
         let records = self.records(kind)?;
         let held = |id: &String| records.iter().find(|record| record.life.id == *id);
-        let (mut made, mut loaded, mut why) = (None, None, None);
-        let mut above = Above::default();
+        let (mut loaded, mut why) = (None, None);
+        let (made, mut above) =
+            made.map_or((None, Above::default()), |(record, above)| (Some(record), above));
         match &order {
-            Order::Prepare => {
-                let (record, known) = self.make(kind).await?;
-                (made, above) = (Some(record), known);
-            }
             Order::Activate(id) => {
                 let Some(next) = held(id) else { return Ok(None) };
                 // Before anything is written: one whose key is gone never was active.
@@ -53,7 +74,7 @@ impl Keeper {
             }
             Order::Discard(_) => why = Some(ENDS_TOO_SOON),
             Order::Retire(_) => why = Some(KEY_GONE),
-            Order::Taint(_) | Order::Revoke(_) | Order::Prune(_) => {}
+            Order::Prepare | Order::Taint(_) | Order::Revoke(_) | Order::Prune(_) => {}
         }
         let (mut changes, mut gone) = (Vec::new(), Vec::new());
         for record in &records {
@@ -95,7 +116,8 @@ impl Keeper {
         if let (Some(_), Some(before)) = (&made, gone.first()) {
             event = event.fact("in_place_of", &before.life.id);
         }
-        self.recorded(
+        recorded(
+            &self.audit,
             event,
             self.commit_with_bundle(changes, |bundle| {
                 gone.iter()
@@ -107,8 +129,7 @@ impl Keeper {
                     _ => {}
                 }
                 made.iter().try_for_each(|made| publish(bundle, made))?;
-                above.put(bundle);
-                Ok(())
+                above.put(bundle)
             }),
         )
         .await?;
@@ -141,23 +162,6 @@ impl Keeper {
         }
     }
 
-    /// Destroys keys of ours that no record names: a crash between key and commit leaves one.
-    pub(super) async fn forget_stray_keys(&self) -> Result<(), KeeperError> {
-        let mut named = self.records(Kind::X509)?;
-        named.extend(self.records(Kind::Jwt)?);
-        for key in self.keys.list().await? {
-            let ours = key.as_str().starts_with(X509_KEYS) || key.as_str().starts_with(JWT_KEYS);
-            if ours && !named.iter().any(|record| record.key == key) {
-                warn!(%key, "a key that no authority names is destroyed");
-                let event =
-                    Event::new(Actor::Daemon, Action::KeyDestroy, Outcome::Done).object(Object::key(&key));
-                self.recorded(event, async { Ok(self.keys.delete(&key).await?) })
-                    .await?;
-            }
-        }
-        Ok(())
-    }
-
     /// Commits `changes` together with a change of the bundle, whose sequence grows by one if anything in it changes.
     pub(super) async fn commit_with_bundle(
         &self,
@@ -177,23 +181,23 @@ impl Keeper {
         )
         .await
     }
+}
 
-    /// Does `work` once `event` is on record.
-    async fn recorded(
-        &self,
-        event: Event,
-        work: impl Future<Output = Result<(), KeeperError>>,
-    ) -> Result<(), KeeperError> {
-        self.audit.record(event.clone()).await?;
-        let done = work.await;
-        if let Err(error) = &done {
-            let failed = event.outcome(Outcome::failed(error));
-            if let Err(error) = self.audit.record(failed).await {
-                warn!(error = &error as &dyn Error, "a failure is not in the audit log");
-            }
+/// Does `work` once `event` is on record.
+pub(super) async fn recorded(
+    audit: &Audit,
+    event: Event,
+    work: impl Future<Output = Result<(), KeeperError>>,
+) -> Result<(), KeeperError> {
+    audit.record(event.clone()).await?;
+    let done = work.await;
+    if let Err(error) = &done {
+        let failed = event.outcome(Outcome::failed(error));
+        if let Err(error) = audit.record(failed).await {
+            warn!(error = &error as &dyn Error, "a failure is not in the audit log");
         }
-        done
     }
+    done
 }
 
 fn put(record: &AuthorityRecord, expect: Expect) -> Change {

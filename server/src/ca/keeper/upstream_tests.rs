@@ -1,3 +1,4 @@
+use muster_audit::Actor;
 use muster_identity::SpiffeId;
 use muster_pki::bundle::AuthorityStanding;
 use muster_pki::jwt::{Audience, TokenId};
@@ -8,8 +9,8 @@ use muster_runtime::{Readiness, Tasks};
 
 use super::tests::{Heart, heart};
 use super::*;
-use crate::ca::life::Stage;
-use crate::ca::{Follower, JwtRequest, UpstreamMeter};
+use crate::ca::life::{Command, Stage};
+use crate::ca::{Authorities, Follower, JwtRequest, UpstreamMeter};
 
 const HOUR: u64 = 3600;
 
@@ -110,7 +111,7 @@ async fn through_days_of_rotation_everything_that_was_signed_verifies_until_its_
     below.keeper.start().await.unwrap();
     let mut signed = Vec::new();
     for _ in 0..120 {
-        below.keeper.turn().await.unwrap();
+        below.keeper.settled().await.unwrap();
         signed.push(below.keeper.svid().await);
         let (bundle, now) = (below.keeper.bundles.own(), below.heart.clock.now());
         for svid in signed.iter().filter(|svid| svid.not_after() >= now) {
@@ -130,7 +131,7 @@ async fn an_upstream_that_is_away_stops_nothing_while_the_present_authority_last
     below.keeper.start().await.unwrap();
     below.heart.clock.advance(Duration::from_secs(13 * HOUR));
     below.fake.set_down(true);
-    below.keeper.turn().await.unwrap_err();
+    below.keeper.settled().await.unwrap_err();
     below.keeper.svid().await;
     let standing = below.readiness.standing();
     assert!(standing.is_ready(), "{standing:?}");
@@ -144,7 +145,7 @@ async fn an_upstream_that_is_away_stops_nothing_while_the_present_authority_last
     below.keeper.start().await.expect("a restart goes well too");
     below.keeper.svid().await;
     below.fake.set_down(false);
-    below.keeper.turn().await.unwrap();
+    below.keeper.settled().await.unwrap();
     assert_eq!(below.of(Stage::Prepared).len(), 1);
     assert!(below.readiness.standing().notes.is_empty());
 }
@@ -208,13 +209,13 @@ async fn a_root_that_is_tainted_above_is_left_then_tainted_here_and_goes_when_it
         "nothing better signs yet"
     );
 
-    below.keeper.turn().await.unwrap();
+    below.keeper.settled().await.unwrap();
     assert_eq!(
         below.of(Stage::Prepared)[0].upstream.as_deref(),
         Some(below.root().as_str())
     );
     below.heart.clock.advance(Duration::from_secs(11));
-    below.keeper.turn().await.unwrap();
+    below.keeper.settled().await.unwrap();
     assert_eq!(
         below.of(Stage::Active)[0].upstream.as_deref(),
         Some(below.root().as_str())
@@ -245,11 +246,11 @@ async fn an_upstream_that_still_signs_under_the_tainted_root_is_asked_again_and_
     below.fake.taint(&root);
     let upstream = below.keeper.upstream.clone().unwrap();
     upstream.leave_for_test(&root);
-    let error = below.keeper.turn().await.unwrap_err();
+    let error = below.keeper.settled().await.unwrap_err();
     assert!(matches!(error, KeeperError::TaintedRoot(_)), "{error}");
     below.keeper.svid().await;
     below.fake.change_root(below.heart.clock.now());
-    below.keeper.turn().await.unwrap();
+    below.keeper.settled().await.unwrap();
     assert_eq!(below.of(Stage::Prepared).len(), 1);
     assert_ne!(below.fake.known(), UpstreamBundle::default());
 }
@@ -295,8 +296,77 @@ async fn a_root_that_was_revoked_here_does_not_come_back_with_what_is_signed_bel
     below.revoke_here(&root).await;
     below.restart();
     below.heart.clock.advance(Duration::from_secs(13 * HOUR));
-    let error = below.keeper.turn().await.unwrap_err();
+    let error = below.keeper.settled().await.unwrap_err();
     assert!(matches!(error, KeeperError::TaintedRoot(_)), "{error}");
     let standing = below.keeper.bundles.own().x509_standing(&root);
     assert_eq!(standing, AuthorityStanding::Absent);
+}
+
+#[tokio::test]
+async fn while_the_upstream_hangs_commands_are_done_and_tokens_have_their_next_key() {
+    let mut below = below();
+    below.keeper.start().await.unwrap();
+    below.heart.clock.advance(Duration::from_secs(13 * HOUR));
+    below.fake.set_hanging(true);
+    let keeper = std::mem::replace(&mut below.keeper, below.heart.keeper());
+    let bundles = keeper.bundles.clone();
+    let (authorities, commands) = Authorities::new(below.heart.registry.clone());
+    let stop = Stop::new();
+    let tasks = Tasks::new(stop.clone());
+    let standing = below.readiness.condition("authorities");
+    tasks
+        .spawner()
+        .spawn("authorities", keeper.run(commands, standing, stop));
+
+    let mut changes = bundles.watch();
+    changes
+        .wait_for(|_| bundles.own().jwt_authorities().len() == 2)
+        .await
+        .expect("the next key for tokens is due");
+    let command = |kind, command| authorities.command(kind, command, Actor::local(7, 1));
+    let next = command(Kind::Jwt, Command::Prepare).await.unwrap();
+    command(Kind::Jwt, Command::Activate(next.id)).await.unwrap();
+
+    let waits = command(Kind::X509, Command::Prepare);
+    let goes_on = async {
+        below.fake.somebody_waits().await;
+        below.fake.set_hanging(false);
+    };
+    let (prepared, ()) = tokio::join!(waits, goes_on);
+    assert_eq!(prepared.unwrap().stage, Stage::Prepared);
+}
+
+#[tokio::test]
+async fn a_server_whose_authorities_count_starts_while_the_upstream_hangs() {
+    let mut below = below();
+    below.keeper.start().await.unwrap();
+    below.heart.clock.advance(Duration::from_secs(13 * HOUR));
+    below.fake.set_hanging(true);
+    below.restart();
+    below.keeper.start().await.unwrap();
+    below.keeper.svid().await;
+}
+
+#[tokio::test]
+async fn an_authority_that_took_long_to_be_signed_is_known_to_nodes_before_it_signs() {
+    let mut below = below();
+    below.keeper.start().await.unwrap();
+    let node = "spiffe://example.org/node".parse().unwrap();
+    let _hangs = below.heart.connections.connect(node);
+    // Late: the next one is to sign as soon as it may.
+    below.heart.clock.advance(Duration::from_secs(21 * HOUR));
+    below.fake.set_hanging(true);
+    below.keeper.turn().await.unwrap();
+    let (fake, clock) = (Arc::clone(&below.fake), below.heart.clock.clone());
+    let signed_later = async move {
+        fake.somebody_waits().await;
+        clock.advance(Duration::from_secs(50));
+        fake.set_hanging(false);
+    };
+    let (settled, ()) = tokio::join!(below.keeper.settled(), signed_later);
+    settled.unwrap();
+    assert_eq!(below.of(Stage::Prepared).len(), 1, "it does not sign yet");
+    below.heart.clock.advance(Duration::from_secs(11));
+    below.keeper.settled().await.unwrap();
+    assert_eq!(below.of(Stage::Prepared).len(), 0);
 }
