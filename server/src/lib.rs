@@ -24,6 +24,7 @@ pub mod registry;
 pub mod store;
 pub mod sync;
 
+mod admission;
 mod build;
 mod doors;
 mod publish;

@@ -120,7 +120,7 @@ impl Agent for AgentService {
             Some(attest_agent_request::Step::Params(params)) => params,
             _ => return Err(Refusal::invalid("malformed param: missing params").into()),
         };
-        match attest::open(&context, params) {
+        match attest::open(&context, &caller, params) {
             Ok(Opening::Whole(proof)) => {
                 let attested = async move { attest::attest(&context, &caller, proof).await };
                 let result = self.context.to_the_end(attested).await?;

@@ -1,5 +1,6 @@
 //! The kinds of node attestation that this server takes beside join tokens: none, one or more of them, by configuration.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use muster_identity::TrustDomain;
@@ -7,10 +8,13 @@ use muster_node_attestors::k8s_psat::{ClusterSettings, K8sPsatVerifier, StartK8s
 use muster_node_attestors::x509pop::{StartX509popError, X509popSettings, X509popVerifier};
 use muster_plugin_api::NodeVerifier;
 use muster_plugin_api::decorate::Bounded;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::admission::{Admission, Full, Ticket};
 
 /// How many attestations may be under way: each may hold a payload, a chain and a stream of somebody who has proved nothing.
 const AT_ONCE: usize = 256;
+/// How many of one address. Nodes behind a translated network share one; each needs a place for a moment, and one that is silent keeps its place for 30 s.
+const AT_ONCE_PER_ADDRESS: usize = 32;
 
 /// What is configured.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,7 +29,7 @@ pub struct NodeAttestorsConfig {
 #[derive(Clone)]
 pub struct NodeAttestors {
     verifiers: Arc<[Arc<dyn NodeVerifier>]>,
-    room: Arc<Semaphore>,
+    room: Admission,
 }
 
 /// Why a verifier can't begin.
@@ -64,7 +68,7 @@ impl NodeAttestors {
     pub(crate) fn of(verifiers: Vec<Arc<dyn NodeVerifier>>) -> Self {
         Self {
             verifiers: verifiers.into(),
-            room: Arc::new(Semaphore::new(AT_ONCE)),
+            room: Admission::new(AT_ONCE, AT_ONCE_PER_ADDRESS),
         }
     }
 
@@ -81,8 +85,24 @@ impl NodeAttestors {
         self.verifiers.iter().map(|verifier| verifier.kind())
     }
 
-    /// Room for one attestation; none when there are too many.
-    pub fn room(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.room).try_acquire_owned().ok()
+    /// A place for one attestation of a caller from `address`.
+    pub(crate) fn room(&self, address: Option<IpAddr>) -> Result<Ticket, Full> {
+        self.room.admit(address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_does_not_hold_all_attestations() {
+        let attestors = NodeAttestors::of(Vec::new());
+        let greedy: IpAddr = "203.0.113.1".parse().unwrap();
+        let held: Vec<_> = (0..AT_ONCE)
+            .map_while(|_| attestors.room(Some(greedy)).ok())
+            .collect();
+        assert_eq!(held.len(), AT_ONCE_PER_ADDRESS);
+        assert!(attestors.room(Some("203.0.113.2".parse().unwrap())).is_ok());
     }
 }

@@ -30,9 +30,10 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
+use crate::admission::Admission;
 use crate::bundles::Bundles;
 use crate::federation::endpoint::{
-    Admission, CertificateFiles, CertificateFilesError, WebCertificate, web_tls,
+    CONNECTIONS, CONNECTIONS_PER_ADDRESS, CertificateFiles, CertificateFilesError, WebCertificate, web_tls,
 };
 
 pub use issuer::{Issuer, IssuerError};
@@ -209,14 +210,14 @@ async fn accept(
     spawner: &Spawner,
     stop: &Stop,
 ) {
-    let admission = Admission::default();
+    let admission = Admission::new(CONNECTIONS, CONNECTIONS_PER_ADDRESS);
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
             // Of the one connection, or no descriptors: neither is a reason to end.
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let Some(ticket) = admission.admit(peer.ip()) else {
+        let Ok(ticket) = admission.admit(Some(peer.ip())) else {
             debug!(peer = %peer, "OIDC discovery is full; a connection was closed");
             continue;
         };

@@ -12,9 +12,9 @@ use muster_plugin_api::{AttestedNode, NodeVerifier, NodeVerifyError};
 use muster_proto::convert;
 use muster_proto::spire::server::agent::{RenewAgentRequest, attest_agent_request, attest_agent_response};
 use muster_proto::spire::types::{self, permission_denied_details::Reason};
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::Code;
 
+use crate::admission::{Full, Ticket};
 use crate::api::{Caller, Context, Refusal};
 use crate::ca::{Holder, X509Request};
 use crate::nodes::{self, Join, JoinError};
@@ -137,7 +137,7 @@ pub(super) enum Opening {
         payload: SecretBytes,
         csr: Vec<u8>,
         /// Its place among those that are under way.
-        room: OwnedSemaphorePermit,
+        room: Ticket,
     },
 }
 
@@ -182,7 +182,11 @@ fn attested(view: &View, kind: &str, node: &AttestedNode, now: UnixTime) -> Resu
 }
 
 /// Takes the first message apart, in SPIRE's order of complaints.
-pub(super) fn open(context: &Context, params: attest_agent_request::Params) -> Result<Opening, Refusal> {
+pub(super) fn open(
+    context: &Context,
+    caller: &Caller,
+    params: attest_agent_request::Params,
+) -> Result<Opening, Refusal> {
     let missing = |what: &str| Refusal::invalid(format!("malformed param: missing {what}"));
     let data = params.data.ok_or_else(|| missing("attestation data"))?;
     let csr = params.params.ok_or_else(|| missing("X509-SVID parameters"))?.csr;
@@ -210,10 +214,12 @@ pub(super) fn open(context: &Context, params: attest_agent_request::Params) -> R
         }
         other => match context.node_attestors.find(other) {
             Some(verifier) => {
-                let room = context
-                    .node_attestors
-                    .room()
-                    .ok_or_else(|| Refusal::unavailable("too many attestations are under way, try again"))?;
+                let room = context.node_attestors.room(caller.ip()).map_err(|full| {
+                    Refusal::unavailable(match full {
+                        Full::All => "too many attestations are under way, try again",
+                        Full::Address => "too many attestations from this address are under way, try again",
+                    })
+                })?;
                 Ok(Opening::Conversation {
                     verifier,
                     payload: SecretBytes::new(data.payload),

@@ -12,11 +12,11 @@ use muster_plugin_api::{AttestedNode, NodeChallenge, NodeStep, NodeVerifier, Sho
 use muster_proto::spire::server::agent::{
     AttestAgentRequest, AttestAgentResponse, attest_agent_request, attest_agent_response,
 };
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tonic::{Code, Status, Streaming};
 
 use super::attest::{self, Proof};
+use crate::admission::Ticket;
 use crate::api::{Caller, Context, Refusal};
 
 /// How long the whole may take. A challenge is void after it.
@@ -29,7 +29,7 @@ pub(super) struct Opened {
     pub(super) verifier: Arc<dyn NodeVerifier>,
     pub(super) payload: SecretBytes,
     pub(super) csr: Vec<u8>,
-    pub(super) room: OwnedSemaphorePermit,
+    pub(super) room: Ticket,
 }
 
 struct Conversation {
@@ -41,7 +41,7 @@ struct Conversation {
     /// None while a word is judged.
     turn: Option<Turn>,
     until: Instant,
-    _room: OwnedSemaphorePermit,
+    _room: Ticket,
 }
 
 /// Whose word is next.

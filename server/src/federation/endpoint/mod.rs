@@ -6,7 +6,6 @@
 //! changes within a round trip. Others ask again at the hint.
 
 mod acme;
-mod admission;
 mod answer;
 mod certificate_files;
 mod web_certificate;
@@ -34,8 +33,8 @@ use tracing::debug;
 
 use super::tls::{HTTP, web_provider};
 use super::{AddressRule, Statuses};
+use crate::admission::{Admission, Ticket};
 use crate::bundles::Bundles;
-pub(crate) use admission::{Admission, Ticket};
 use answer::Desk;
 pub(crate) use certificate_files::CertificateFiles;
 
@@ -43,6 +42,10 @@ pub use acme::{AcmeConfig, AcmeError};
 pub use certificate_files::CertificateFilesError;
 pub use web_certificate::WebCertificate;
 
+/// Connections in all.
+pub(crate) const CONNECTIONS: usize = 1_024;
+/// Connections of one address. Peers behind a translated network share one; each needs one for some milliseconds, or one that waits.
+pub(crate) const CONNECTIONS_PER_ADDRESS: usize = 64;
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long the head of a request may take.
@@ -180,7 +183,7 @@ impl Endpoint {
     ) -> Result<(), Infallible> {
         let acceptor = TlsAcceptor::from(self.tls);
         let desk = Arc::new(Desk::new(bundles, statuses, Arc::clone(&clock), stop.clone()));
-        let admission = Admission::default();
+        let admission = Admission::new(CONNECTIONS, CONNECTIONS_PER_ADDRESS);
         let keeping = async {
             match self.keeper {
                 None => std::future::pending().await,
@@ -192,7 +195,7 @@ impl Endpoint {
             loop {
                 match self.listener.accept().await {
                     Ok((stream, peer)) => {
-                        let Some(ticket) = admission.admit(peer.ip()) else {
+                        let Ok(ticket) = admission.admit(Some(peer.ip())) else {
                             debug!(peer = %peer, "the bundle endpoint is full; a connection was closed");
                             continue;
                         };
