@@ -30,7 +30,7 @@ pub use caller::{Caller, CallerError, CallerEvidence, FileId, Ids, Pinned, Stand
 pub use key_manager::{KeyManager, KeyManagerError, KeyName, ParseKeyNameError};
 pub use node_attestor::{NodeAttestError, NodeAttestor, NodeProof, Reattestation};
 pub use node_verifier::{
-    AttestedNode, MAX_NODE_SELECTORS, NODE_KINDS, NodeChallenge, NodePath, NodePathError, NodeStep,
+    AttestedNode, MAX_NODE_SELECTORS, Moment, NODE_KINDS, NodeChallenge, NodePath, NodePathError, NodeStep,
     NodeVerifier, NodeVerifyError, Shown,
 };
 pub use upstream_authority::{

@@ -47,21 +47,29 @@ pub trait NodeVerifier: Send + Sync {
 /// A challenge that was posed and not answered yet.
 #[async_trait]
 pub trait NodeChallenge: Send {
-    /// Judges the answer. Whatever comes of it, the challenge is used up.
-    async fn judge(self: Box<Self>, answer: Vec<u8>) -> Result<NodeStep, NodeVerifyError>;
+    /// Judges the answer by what is true now: a node may take its time, and who vouches for it may have gone meanwhile. Whatever comes of it, the challenge is
+    /// used up.
+    async fn judge(self: Box<Self>, answer: Vec<u8>, moment: Moment) -> Result<NodeStep, NodeVerifyError>;
 }
 
-/// What a node showed first, and what the server knows of the moment.
+/// What the server knows of the moment at which a node says something.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    /// The server's own trust bundle.
+    pub bundle: Arc<Bundle>,
+    /// The time.
+    pub now: UnixTime,
+}
+
+/// What a node showed first, and when.
 #[derive(Clone, Debug)]
 pub struct Shown {
     /// What the first message carries. It may be a secret (a token), so it is treated as one.
     pub payload: SecretBytes,
     /// Where the node connected from; none for the admin socket. Behind a balancer it is the balancer.
     pub peer: Option<IpAddr>,
-    /// The server's own trust bundle.
-    pub bundle: Arc<Bundle>,
-    /// The time.
-    pub now: UnixTime,
+    /// The moment.
+    pub moment: Moment,
 }
 
 /// What comes after a message of the node.

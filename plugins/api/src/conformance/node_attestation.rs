@@ -50,7 +50,8 @@ async fn attested(
             NodeStep::Challenge { challenge, pending } => {
                 let answer = proof.answer(&challenge).await.expect("the challenge is answered");
                 answers.push(answer.clone());
-                step = pending.judge(answer).await.expect("the answer is taken");
+                let judged = pending.judge(answer, at.moment.clone()).await;
+                step = judged.expect("the answer is taken");
             }
         }
     }
@@ -94,7 +95,7 @@ async fn wrong_answers_are_refused(
         let Ok(NodeStep::Challenge { pending, .. }) = step else {
             panic!("there was a challenge before, but: {step:?}");
         };
-        let refused = pending.judge(wrong.clone()).await;
+        let refused = pending.judge(wrong.clone(), at.moment.clone()).await;
         let said = matches!(
             refused,
             Err(NodeVerifyError::Malformed(_) | NodeVerifyError::Denied(_))

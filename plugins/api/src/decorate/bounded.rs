@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{NodeChallenge, NodeStep, NodeVerifier, NodeVerifyError, Shown};
+use crate::{Moment, NodeChallenge, NodeStep, NodeVerifier, NodeVerifyError, Shown};
 
 /// The longest first message: a chain of 64 KiB in base64, or a token, with what stands around it.
 pub const MAX_NODE_PAYLOAD: usize = 128 * 1024;
@@ -52,7 +52,7 @@ impl<V: NodeVerifier> NodeVerifier for Bounded<V> {
 
 #[async_trait]
 impl NodeChallenge for BoundedChallenge {
-    async fn judge(self: Box<Self>, answer: Vec<u8>) -> Result<NodeStep, NodeVerifyError> {
+    async fn judge(self: Box<Self>, answer: Vec<u8>, moment: Moment) -> Result<NodeStep, NodeVerifyError> {
         if answer.len() > MAX_NODE_ANSWER {
             let text = format!(
                 "the answer has {} bytes, at most {MAX_NODE_ANSWER} are taken",
@@ -60,7 +60,7 @@ impl NodeChallenge for BoundedChallenge {
             );
             return Err(NodeVerifyError::Malformed(text));
         }
-        let step = in_time(self.pending.judge(answer)).await?;
+        let step = in_time(self.pending.judge(answer, moment)).await?;
         bounded(self.kind, self.posed + 1, step)
     }
 }
@@ -134,19 +134,23 @@ mod tests {
                 panic!("{step:?}");
             };
             step = pending
-                .judge(challenge.into_iter().rev().collect())
+                .judge(challenge.into_iter().rev().collect(), shown([]).moment)
                 .await
                 .unwrap();
         }
         let NodeStep::Challenge { challenge, pending } = step else {
             panic!("{step:?}");
         };
-        let last = pending.judge(challenge.into_iter().rev().collect()).await;
+        let last = pending
+            .judge(challenge.into_iter().rev().collect(), shown([]).moment)
+            .await;
         assert!(matches!(last, Err(NodeVerifyError::Denied(_))), "{last:?}");
         let NodeStep::Challenge { pending, .. } = verifier.begin(shown(*b"proof")).await.unwrap() else {
             panic!("no challenge");
         };
-        let long = pending.judge(vec![0; MAX_NODE_ANSWER + 1]).await;
+        let long = pending
+            .judge(vec![0; MAX_NODE_ANSWER + 1], shown([]).moment)
+            .await;
         assert!(matches!(long, Err(NodeVerifyError::Malformed(_))));
     }
 

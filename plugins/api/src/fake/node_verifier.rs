@@ -7,7 +7,8 @@ use muster_identity::UnixTime;
 use muster_pki::bundle::Bundle;
 
 use crate::{
-    AttestedNode, NodeChallenge, NodePath, NodeStep, NodeVerifier, NodeVerifyError, Reattestation, Shown,
+    AttestedNode, Moment, NodeChallenge, NodePath, NodeStep, NodeVerifier, NodeVerifyError, Reattestation,
+    Shown,
 };
 
 /// Takes one payload, poses challenges, and wants each back backwards.
@@ -92,7 +93,7 @@ impl NodeVerifier for FakeNodeVerifier {
 
 #[async_trait]
 impl NodeChallenge for FakeChallenge {
-    async fn judge(self: Box<Self>, answer: Vec<u8>) -> Result<NodeStep, NodeVerifyError> {
+    async fn judge(self: Box<Self>, answer: Vec<u8>, _: Moment) -> Result<NodeStep, NodeVerifyError> {
         if !answer.iter().rev().eq(&self.posed) {
             return Err(NodeVerifyError::Denied("not the challenge backwards".to_owned()));
         }
@@ -106,8 +107,10 @@ pub fn shown(payload: impl Into<Vec<u8>>) -> Shown {
     Shown {
         payload: payload.into().into(),
         peer: None,
-        bundle: Arc::new(Bundle::new(trust_domain)),
-        now: UnixTime::EPOCH,
+        moment: Moment {
+            bundle: Arc::new(Bundle::new(trust_domain)),
+            now: UnixTime::EPOCH,
+        },
     }
 }
 

@@ -9,7 +9,9 @@ use muster_identity::TrustDomain;
 use muster_pki::bundle::{Bundle, BundleFileError};
 use muster_pki::x509::{CertificateDer, Chain, ChainError, VerifiedChain};
 use muster_pki::{KeyKind, PublicKey, SignatureScheme};
-use muster_plugin_api::{AttestedNode, NodeChallenge, NodeStep, NodeVerifier, NodeVerifyError, Shown};
+use muster_plugin_api::{
+    AttestedNode, Moment, NodeChallenge, NodeStep, NodeVerifier, NodeVerifyError, Shown,
+};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
@@ -57,10 +59,7 @@ pub enum Mode {
 
 /// Takes nodes that hold the key of a certificate.
 #[derive(Debug)]
-pub struct X509popVerifier {
-    rules: Arc<Rules>,
-    room: Arc<Semaphore>,
-}
+pub struct X509popVerifier(Verifying);
 
 /// Why there is no verifier.
 #[derive(Debug, thiserror::Error)]
@@ -101,15 +100,24 @@ struct Rules {
     template: PathTemplate,
 }
 
+/// The rules, with room for so many verifications at a time.
+#[derive(Clone, Debug)]
+struct Verifying {
+    rules: Arc<Rules>,
+    room: Arc<Semaphore>,
+}
+
 /// A chain that holds, and what is left of its SVID's path.
 struct Candidate {
     chain: VerifiedChain,
     svid_path: Option<String>,
 }
 
+/// A chain that held when it was shown, and what its key is asked to sign.
 struct Pending {
-    rules: Arc<Rules>,
-    candidate: Candidate,
+    verifying: Verifying,
+    chain: Chain,
+    key: PublicKey,
     challenge: Challenge,
 }
 
@@ -136,10 +144,32 @@ impl X509popVerifier {
             settings,
             template,
         };
-        Ok(Self {
+        Ok(Self(Verifying {
             rules: Arc::new(rules),
             room: Arc::new(Semaphore::new(AT_ONCE)),
+        }))
+    }
+}
+
+impl Verifying {
+    /// Does `work` on a thread of its own, when there is room.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Rules) -> Result<T, NodeVerifyError> + Send + 'static,
+    ) -> Result<T, NodeVerifyError> {
+        let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
+            NodeVerifyError::unavailable("verifying the certificate", error)
+        };
+        let room = Arc::clone(&self.room).acquire_owned().await;
+        let room = room.map_err(|error| broken(error.into()))?;
+        let rules = Arc::clone(&self.rules);
+        let done = spawn_blocking(move || {
+            // Held while the thread works, also when nobody waits for it any more.
+            let _room = room;
+            work(&rules)
         })
+        .await;
+        done.map_err(|error| broken(error.into()))?
     }
 }
 
@@ -150,23 +180,17 @@ impl NodeVerifier for X509popVerifier {
     }
 
     async fn begin(&self, shown: Shown) -> Result<NodeStep, NodeVerifyError> {
-        let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
-            NodeVerifyError::unavailable("verifying the certificate", error)
-        };
-        let room = Arc::clone(&self.room).acquire_owned().await;
-        let room = room.map_err(|error| broken(error.into()))?;
-        let rules = Arc::clone(&self.rules);
-        let candidate = spawn_blocking(move || {
-            // Held while the thread works, also when nobody waits for it any more.
-            let _room = room;
-            rules.candidate(&shown)
-        })
-        .await;
-        let candidate = candidate.map_err(|error| broken(error.into()))??;
-        let challenge = challenge_for(candidate.chain.leaf().public_key())?;
+        let shown_first = self.0.run(move |rules| {
+            let chain = rules.shown(&shown)?;
+            let candidate = rules.candidate(chain.clone(), &shown)?;
+            Ok((chain, candidate.chain.leaf().public_key().clone()))
+        });
+        let (chain, key) = shown_first.await?;
+        let challenge = challenge_for(&key)?;
         let pending = Pending {
-            rules: Arc::clone(&self.rules),
-            candidate,
+            verifying: self.0.clone(),
+            chain,
+            key,
             challenge,
         };
         Ok(NodeStep::Challenge {
@@ -178,22 +202,24 @@ impl NodeVerifier for X509popVerifier {
 
 #[async_trait]
 impl NodeChallenge for Pending {
-    async fn judge(self: Box<Self>, answer: Vec<u8>) -> Result<NodeStep, NodeVerifyError> {
+    async fn judge(self: Box<Self>, answer: Vec<u8>, moment: Moment) -> Result<NodeStep, NodeVerifyError> {
         let response = Response::parse(&answer)
             .map_err(|error| NodeVerifyError::Malformed(format!("the answer to the challenge: {error}")))?;
-        let key = self.candidate.chain.leaf().public_key();
-        if !holds(key, &self.challenge, &response) {
+        if !holds(&self.key, &self.challenge, &response) {
             let text =
                 "challenge response verification failed: it is not a signature of the certificate's key";
             return Err(NodeVerifyError::Denied(text.to_owned()));
         }
-        self.rules.node(&self.candidate).map(NodeStep::Attested)
+        let Self { verifying, chain, .. } = *self;
+        // Once more: the authority may have been revoked while the node took its time.
+        let node = verifying.run(move |rules| rules.node(&rules.verified(chain, &moment)?));
+        node.await.map(NodeStep::Attested)
     }
 }
 
 impl Rules {
-    /// The chain that was shown, if it holds.
-    fn candidate(&self, shown: &Shown) -> Result<Candidate, NodeVerifyError> {
+    /// The chain that was shown, within bounds.
+    fn shown(&self, shown: &Shown) -> Result<Chain, NodeVerifyError> {
         let malformed = |text: String| NodeVerifyError::Malformed(text);
         let payload = Payload::parse(shown.payload.expose_secret())
             .map_err(|error| malformed(format!("the payload: {error}")))?;
@@ -216,7 +242,12 @@ impl Rules {
                 "the RSA key of a certificate is longer than this server takes".to_owned(),
             ));
         }
-        let candidate = self.verified(chain, shown)?;
+        Ok(chain)
+    }
+
+    /// The same chain, if it holds.
+    fn candidate(&self, chain: Chain, shown: &Shown) -> Result<Candidate, NodeVerifyError> {
+        let candidate = self.verified(chain, &shown.moment)?;
         let leaf = candidate.chain.leaf();
         if self.settings.verify_client_ip
             && !shown.peer.is_some_and(|peer| leaf.ip_addresses().contains(&peer))
@@ -231,7 +262,7 @@ impl Rules {
         Ok(candidate)
     }
 
-    fn verified(&self, chain: Chain, shown: &Shown) -> Result<Candidate, NodeVerifyError> {
+    fn verified(&self, chain: Chain, moment: &Moment) -> Result<Candidate, NodeVerifyError> {
         let denied = |error: &dyn std::fmt::Display| {
             NodeVerifyError::Denied(format!("certificate verification failed: {error}"))
         };
@@ -241,7 +272,7 @@ impl Rules {
                     NodeVerifyError::unavailable("reading the authorities of nodes", error)
                 })?;
                 let chain = chain
-                    .verify(authorities.x509_authorities(), shown.now)
+                    .verify(authorities.x509_authorities(), moment.now)
                     .map_err(|error| denied(&error))?;
                 Ok(Candidate {
                     chain,
@@ -250,7 +281,7 @@ impl Rules {
             }
             Mode::Spiffe { prefix } => {
                 let (id, chain) = chain
-                    .verify_svid(&shown.bundle, shown.now)
+                    .verify_svid(&moment.bundle, moment.now)
                     .map_err(|error| denied(&error))?;
                 // Our own bundle vouches for our own trust domain alone; said once more because the name below depends on it.
                 if !id.is_member_of(&self.trust_domain) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, stream};
 use muster_pki::SecretBytes;
-use muster_plugin_api::{AttestedNode, NodeChallenge, NodeStep, NodeVerifier, Shown};
+use muster_plugin_api::{AttestedNode, Moment, NodeChallenge, NodeStep, NodeVerifier, Shown};
 use muster_proto::spire::server::agent::{
     AttestAgentRequest, AttestAgentResponse, attest_agent_request, attest_agent_response,
 };
@@ -125,8 +125,7 @@ impl Conversation {
                 let shown = Shown {
                     payload,
                     peer: self.caller.ip(),
-                    bundle: self.context.bundles.own(),
-                    now: self.context.clock.now(),
+                    moment: self.moment(),
                 };
                 Ok(self.verifier.begin(shown).await?)
             }
@@ -138,7 +137,7 @@ impl Conversation {
                 })?;
                 match message.and_then(|message| message.step) {
                     Some(attest_agent_request::Step::ChallengeResponse(answer)) => {
-                        Ok(pending.judge(answer).await?)
+                        Ok(pending.judge(answer, self.moment()).await?)
                     }
                     _ => Err(Refusal::invalid(
                         "failed to attest: expected a challenge response",
@@ -146,6 +145,13 @@ impl Conversation {
                 }
             }
             None => Err(Refusal::internal("failed to attest: the conversation was over")),
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment {
+            bundle: self.context.bundles.own(),
+            now: self.context.clock.now(),
         }
     }
 
