@@ -420,6 +420,7 @@ fn what_a_downstream_server_asks_for_is_checked() {
             missing,
             key(0, "a", &spki),
             key(1, "a", &spki),
+            key(later + 91 * 86_400, "a", &spki),
             key(later, "", &spki),
             key(later, "a", b"no key"),
             key(later, &own, &spki),
@@ -435,6 +436,13 @@ fn what_a_downstream_server_asks_for_is_checked() {
                 .iter()
                 .any(|key| key.key_id == "theirs" && key.expires_at == later)
         );
+        // It has its share of the places, and no more.
+        for number in 1..8 {
+            let more = key(later, &format!("theirs-{number}"), &spki);
+            bundles.publish_jwt_authority(more).await.unwrap();
+        }
+        let more = bundles.publish_jwt_authority(key(later, "more", &spki)).await;
+        assert_eq!(more.unwrap_err().code(), Code::ResourceExhausted);
     });
     cluster.unregister(&entry);
 }

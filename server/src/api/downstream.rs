@@ -3,8 +3,10 @@
 //! A downstream server is a workload with an entry that says so. It is believed in one thing, that it serves our trust domain; the name and the life of its
 //! authority are ours to give, of its request only the key is taken.
 
+use std::time::Duration;
+
 use muster_audit::{Action, Event, Object, Outcome};
-use muster_identity::Lifetime;
+use muster_identity::{Lifetime, UnixTime};
 use muster_pki::bundle::Bundle;
 use muster_pki::x509::Csr;
 use muster_proto::convert::jwt_authority;
@@ -16,8 +18,11 @@ use tonic::Code;
 use super::limits::Limited;
 use super::{Caller, Context, Refusal, Role};
 use crate::bundles::BundleRecordError;
-use crate::ca::{ForeignKeyError, ForeignKeys, SignedAuthority, change_own_bundle};
+use crate::ca::{ForeignKeyError, ForeignKeys, Origins, SignedAuthority, change_own_bundle};
 use crate::registry::CommitError;
+
+/// How long a token-signing key may live, if our own authorities live shorter.
+const LONGEST_KEY: Duration = Duration::from_secs(90 * 86_400);
 
 /// Signs an authority below ours.
 pub(super) async fn new_x509_ca(
@@ -103,6 +108,12 @@ async fn publish(context: &Context, caller: &Caller, wire: Option<&types::JwtKey
         // Nobody would ever take it out again.
         None => return Err(wrong(&"expires_at: is missing")),
         Some(end) if end <= now => return Err(wrong(&"expires_at: it has ended")),
+        Some(end) if end > longest(context, now) => {
+            let most = longest(context, now).since(now).as_secs() / 86_400;
+            return Err(wrong(&format_args!(
+                "expires_at: it lives longer than the {most} days that this server takes; have authorities of the caller live shorter"
+            )));
+        }
         Some(_) => {}
     }
     if let Some(upstream) = &context.upstream {
@@ -113,20 +124,32 @@ async fn publish(context: &Context, caller: &Caller, wire: Option<&types::JwtKey
     }
     // It may have taken a while: the right is asked for again.
     context.still_downstream(caller)?;
+    let from = caller.svid().map(|svid| svid.id().clone());
+    let from = from.ok_or_else(|| Refusal::internal("a downstream server without an SVID"))?;
+    // In turn: two at once would share the last place.
+    let _turn = context.one_at_a_time.turn().await;
     let view = context.registry.view();
-    let foreign = ForeignKeys::new(&view, now);
-    let foreign =
-        foreign.map_err(|error| Refusal::internal("the authorities can't be read").because(error))?;
-    let put = |bundle: &mut Bundle| -> Result<(), PublishError> { Ok(foreign.put(bundle, &key)?) };
+    let unread = |error| Refusal::internal("the authorities can't be read").because(error);
+    let foreign = ForeignKeys::new(&view, now).map_err(unread)?;
+    let published = Origins::read(&view).map_err(unread)?.published(&from, &key);
+    let put = |bundle: &mut Bundle| -> Result<(), PublishError> { Ok(foreign.put_of(bundle, &key, &from)?) };
     let Context {
         registry,
         bundles,
         trust_domain,
         ..
     } = context;
-    change_own_bundle(registry, bundles, trust_domain, Vec::new(), put)
+    change_own_bundle(registry, bundles, trust_domain, vec![published], put)
         .await
         .map_err(Refusal::from)
+}
+
+/// When a key may end at the latest. It stays in the bundle until then, whatever becomes of the server that made it: nobody but an administrator takes it out before. Ninety
+/// days are more than any server needs that rotates by itself; where our own authorities live longer, who trusts those may trust these as long. The hour is for clocks.
+fn longest(context: &Context, now: UnixTime) -> UnixTime {
+    let life = context.downstream.duration().max(LONGEST_KEY);
+    now.saturating_add(life)
+        .saturating_add(Duration::from_secs(3_600))
 }
 
 /// Why a key is not in the bundle.

@@ -2,20 +2,25 @@
 
 use std::collections::BTreeSet;
 
-use muster_identity::UnixTime;
+use muster_identity::{SpiffeId, UnixTime};
 use muster_pki::bundle::{Bundle, KeyIdTaken};
 use muster_pki::jwt::JwtAuthority;
 
 use super::authorities::records;
+use super::origin::Origins;
 use super::record::{Kind, RecordError};
 use crate::registry::View;
 
-/// The most keys of others: each stands in every bundle that is sent to a node. Two for each of a hundred servers.
-const MOST: usize = 256;
+/// The most keys of others: each stands in every bundle that is sent to a node, and in the one record that holds it, of at most a
+/// MiB, where the largest have 1.6 KiB. Three for each of 170 servers.
+const MOST: usize = 512;
+/// The most of one server below us: by time it has three, and the rest is for somebody who rotates by hand. Whoever has more takes no other's places.
+const MOST_OF_ONE: usize = 8;
 
 /// What tells others' keys from our own.
 pub(crate) struct ForeignKeys {
     own: BTreeSet<String>,
+    origins: Origins,
     now: UnixTime,
 }
 
@@ -26,14 +31,22 @@ pub(crate) enum ForeignKeyError {
     #[error(transparent)]
     Taken(#[from] KeyIdTaken),
     /// There are enough.
-    #[error("the bundle holds {MOST} keys of other servers already")]
+    #[error("the bundle holds {MOST} keys of other servers already; revoke what is not used")]
     TooMany,
+    /// This server has enough.
+    #[error(
+        "the bundle holds {MOST_OF_ONE} keys of this server already; wait until one has ended, or have one revoked"
+    )]
+    TooManyOfOne,
+    /// It was here and was taken out.
+    #[error("this key was revoked here; make another")]
+    Revoked,
 }
 
 impl ForeignKeyError {
     /// Whether there are enough.
     pub(crate) fn is_too_many(&self) -> bool {
-        matches!(self, Self::TooMany)
+        matches!(self, Self::TooMany | Self::TooManyOfOne)
     }
 }
 
@@ -43,6 +56,7 @@ impl ForeignKeys {
         let own = records(view, Kind::Jwt)?.into_iter().map(|record| record.life.id);
         Ok(Self {
             own: own.collect(),
+            origins: Origins::read(view)?,
             now,
         })
     }
@@ -51,12 +65,31 @@ impl ForeignKeys {
     #[cfg(test)]
     pub(crate) fn of<const N: usize>(own: [&str; N], now: UnixTime) -> Self {
         let own = own.into_iter().map(str::to_owned).collect();
-        Self { own, now }
+        let origins = Origins::default();
+        Self { own, origins, now }
     }
 
     /// Whether it is our own.
     pub(crate) fn is_own(&self, key: &JwtAuthority) -> bool {
         self.own.contains(key.key_id().as_str())
+    }
+
+    /// Puts a key into the bundle that the server `from` below us published, within its share. One that was revoked here stays out.
+    pub(crate) fn put_of(
+        &self,
+        bundle: &mut Bundle,
+        key: &JwtAuthority,
+        from: &SpiffeId,
+    ) -> Result<(), ForeignKeyError> {
+        if self.origins.lost_key(key, bundle) {
+            return Err(ForeignKeyError::Revoked);
+        }
+        let held = bundle.jwt_authorities().iter();
+        let its = held.filter(|held| self.origins.is_of(from, held) && held.key_id() != key.key_id());
+        if its.count() >= MOST_OF_ONE {
+            return Err(ForeignKeyError::TooManyOfOne);
+        }
+        self.put(bundle, key)
     }
 
     /// Puts a key into the bundle. One that is there stays as it is: its taint is never taken away. One that has ended is left out.
@@ -79,5 +112,74 @@ impl ForeignKeys {
         }
         bundle.put_jwt_authority(key.clone())?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_pki::{KeyAlgorithm, LocalKey, Signer};
+
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn key(id: &str) -> JwtAuthority {
+        let key = LocalKey::generate(KeyAlgorithm::EcP256).unwrap();
+        let end = UnixTime::from_secs(NOW + 3600);
+        JwtAuthority::new(id.parse().unwrap(), key.public_key().clone()).with_expiry(Some(end))
+    }
+
+    fn server(name: &str) -> SpiffeId {
+        format!("spiffe://example.org/servers/{name}").parse().unwrap()
+    }
+
+    /// As the service does it, with what the log keeps.
+    fn publish(
+        foreign: &mut ForeignKeys,
+        bundle: &mut Bundle,
+        key: &JwtAuthority,
+        from: &SpiffeId,
+    ) -> Result<(), ForeignKeyError> {
+        foreign.put_of(bundle, key, from)?;
+        let change = foreign.origins.published(from, key);
+        foreign.origins = std::mem::take(&mut foreign.origins).with(&[change]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_server_that_publishes_many_keys_takes_no_other_s_places() {
+        let mut foreign = ForeignKeys::of(["ours"], UnixTime::from_secs(NOW));
+        let mut bundle = Bundle::new("example.org".parse().unwrap());
+        let (greedy, other) = (server("greedy"), server("other"));
+        let first = key("greedy-0");
+        publish(&mut foreign, &mut bundle, &first, &greedy).unwrap();
+        for number in 1..MOST_OF_ONE {
+            publish(
+                &mut foreign,
+                &mut bundle,
+                &key(&format!("greedy-{number}")),
+                &greedy,
+            )
+            .unwrap();
+        }
+        let refused = publish(&mut foreign, &mut bundle, &key("one more"), &greedy).unwrap_err();
+        assert!(refused.is_too_many(), "{refused}");
+        publish(&mut foreign, &mut bundle, &first, &greedy).expect("one that is there is no more");
+        publish(&mut foreign, &mut bundle, &key("other"), &other).unwrap();
+        assert_eq!(bundle.jwt_authorities().len(), MOST_OF_ONE + 1);
+        // A place that became free is free.
+        bundle.retain_jwt_authorities(|held| held.key_id() != first.key_id());
+        publish(&mut foreign, &mut bundle, &key("one more"), &greedy).unwrap();
+    }
+
+    #[test]
+    fn a_key_that_was_revoked_here_is_not_published_again() {
+        let mut foreign = ForeignKeys::of([], UnixTime::from_secs(NOW));
+        let mut bundle = Bundle::new("example.org".parse().unwrap());
+        let (key, from) = (key("revoked"), server("one"));
+        publish(&mut foreign, &mut bundle, &key, &from).unwrap();
+        bundle.retain_jwt_authorities(|_| false);
+        let refused = publish(&mut foreign, &mut bundle, &key, &from).unwrap_err();
+        assert!(matches!(refused, ForeignKeyError::Revoked), "{refused}");
     }
 }

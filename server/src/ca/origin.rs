@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_identity::UnixTime;
+use muster_identity::{SpiffeId, UnixTime};
 use muster_pki::bundle::{AuthorityStanding, Bundle};
 use muster_pki::jwt::JwtAuthority;
 use muster_pki::x509::X509Authority;
@@ -24,6 +24,8 @@ const VERSION: u8 = 1;
 pub(crate) struct Origin {
     /// Which upstream authority told of it last.
     pub(crate) above: Option<String>,
+    /// The server below us that published it.
+    pub(crate) below: Option<SpiffeId>,
     /// When it ends, if that is known.
     pub(crate) ends: Option<UnixTime>,
 }
@@ -38,6 +40,8 @@ struct Wire {
     above: Option<String>,
     #[prost(int64, optional, tag = "2")]
     ends: Option<i64>,
+    #[prost(string, optional, tag = "3")]
+    below: Option<String>,
 }
 
 impl Origins {
@@ -91,18 +95,42 @@ impl Origins {
             let before = self.of(kind, id);
             let origin = Origin {
                 above: Some(whom.to_owned()),
+                below: before.and_then(|before| before.below.clone()),
                 ends,
             };
             if before != Some(&origin) {
-                changes.push(Change::put(
-                    Tree::Origins,
-                    name(kind, id),
-                    to_bytes(&origin),
-                    Expect::Any,
-                ));
+                changes.push(put(kind, id, &origin));
             }
         }
         changes
+    }
+
+    /// Has the log know that the server `from` below us published a key.
+    pub(crate) fn published(&self, from: &SpiffeId, key: &JwtAuthority) -> Change {
+        let id = key.key_id().as_str();
+        let before = self.of(Kind::Jwt, id).cloned().unwrap_or_default();
+        let origin = Origin {
+            below: before.below.or_else(|| Some(from.clone())),
+            ends: key.expires_at(),
+            ..before
+        };
+        put(Kind::Jwt, id, &origin)
+    }
+
+    /// Whether a key was published by the server `from` below us.
+    pub(super) fn is_of(&self, from: &SpiffeId, key: &JwtAuthority) -> bool {
+        self.of(Kind::Jwt, key.key_id().as_str())
+            .is_some_and(|origin| origin.below.as_ref() == Some(from))
+    }
+
+    /// Has the log forget what has ended and is not in the bundle any more.
+    pub(super) fn ended(&self, bundle: &Bundle, now: UnixTime) -> Vec<Change> {
+        let gone = self.0.iter().filter(|((kind, id), origin)| {
+            let ended = origin.ends.is_some_and(|end| end < now);
+            ended && !has(*kind, id, bundle.x509_authorities(), bundle.jwt_authorities())
+        });
+        gone.map(|((kind, id), _)| Change::delete(Tree::Origins, name(*kind, id), Expect::Any))
+            .collect()
     }
 
     /// Has the log forget what can't be told again: it is not in the `bundle`, and not known to `whom` either, or has ended.
@@ -117,7 +145,8 @@ impl Origins {
             |kind: Kind, id: &str| has(kind, id, bundle.x509_authorities(), bundle.jwt_authorities());
         let is_known = |kind: Kind, id: &str| has(kind, id, &known.x509_authorities, &known.jwt_authorities);
         let gone = self.0.iter().filter(|((kind, id), origin)| {
-            let is_all = known.extent == Extent::All && origin.above.as_deref() == Some(whom);
+            let told = origin.above.as_deref() == Some(whom) && origin.below.is_none();
+            let is_all = known.extent == Extent::All && told;
             let ended = origin.ends.is_some_and(|end| end < now);
             !stands(*kind, id) && !is_known(*kind, id) && (is_all || ended)
         });
@@ -168,9 +197,14 @@ fn key(name: &[u8]) -> Option<(Kind, String)> {
     Some((kind, id.to_owned()))
 }
 
+fn put(kind: Kind, id: &str, origin: &Origin) -> Change {
+    Change::put(Tree::Origins, name(kind, id), to_bytes(origin), Expect::Any)
+}
+
 fn to_bytes(origin: &Origin) -> Vec<u8> {
     let wire = Wire {
         above: origin.above.clone(),
+        below: origin.below.as_ref().map(SpiffeId::to_string),
         ends: origin.ends.map(UnixTime::as_secs),
     };
     let mut bytes = vec![VERSION];
@@ -184,8 +218,10 @@ fn from_bytes(bytes: &[u8]) -> Result<Origin, &'static str> {
         return Err("it was written by a newer version");
     }
     let wire = Wire::decode(rest).map_err(|_| "it can't be read")?;
+    let below = wire.below.map(|id| id.parse()).transpose();
     Ok(Origin {
         above: wire.above,
+        below: below.map_err(|_| "the server is no SPIFFE ID")?,
         ends: wire.ends.map(UnixTime::from_secs),
     })
 }
@@ -198,7 +234,10 @@ mod tests {
     fn a_record_is_read_back_as_it_was_written_and_damage_is_an_error() {
         for above in [None, Some("spire 10.0.0.1:8081".to_owned())] {
             let ends = above.is_some().then(|| UnixTime::from_secs(7));
-            let origin = Origin { above, ends };
+            let below = above
+                .is_none()
+                .then(|| "spiffe://example.org/east".parse().unwrap());
+            let origin = Origin { above, below, ends };
             assert_eq!(from_bytes(&to_bytes(&origin)), Ok(origin));
         }
         for damaged in [&[][..], &[9], &[VERSION, 0xff]] {

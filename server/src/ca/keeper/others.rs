@@ -7,6 +7,7 @@ use muster_identity::UnixTime;
 use muster_pki::bundle::Bundle;
 
 use super::{Keeper, KeeperError};
+use crate::ca::origin::Origins;
 use crate::ca::record::Kind;
 
 /// How long it stays after its end: verifiers' clocks may be that slow.
@@ -33,8 +34,9 @@ impl Keeper {
             let event = Event::new(Actor::Daemon, Action::AuthorityExpire, Outcome::Done);
             self.audit.record(event.object(Object::authority(id))).await?;
         }
-        if !ended.roots.is_empty() || !ended.keys.is_empty() {
-            self.commit_with_bundle(Vec::new(), |bundle| {
+        let forgotten = Origins::read(&self.registry.view())?.ended(&self.bundles.own(), now);
+        if !ended.roots.is_empty() || !ended.keys.is_empty() || !forgotten.is_empty() {
+            self.commit_with_bundle(forgotten, |bundle| {
                 bundle.retain_x509_authorities(|root| !ended.roots.iter().any(|id| id == root.id().as_str()));
                 bundle.retain_jwt_authorities(|key| !ended.keys.iter().any(|id| id == key.key_id().as_str()));
                 Ok(())
