@@ -29,11 +29,11 @@ pub(crate) fn publishers(
                 Box::new(FilePublisher::new(path, form)) as Box<dyn BundlePublisher>
             }
             PublisherConfig::Http {
-                url,
+                place,
                 form,
                 authorities,
                 identity,
-            } => Box::new(HttpPublisher::new(url, form, authorities, identity)),
+            } => Box::new(HttpPublisher::new(place, form, authorities, identity)),
             PublisherConfig::S3 { target, form } => {
                 Box::new(S3Publisher::new(target, form, Arc::clone(clock))?)
             }

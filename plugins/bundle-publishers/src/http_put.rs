@@ -5,18 +5,19 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Request, Uri};
+use http::{HeaderValue, Request};
 use muster_pki::SecretBytes;
 use muster_pki::bundle::Bundle;
 use muster_plugin_api::{BundleForm, BundlePublisher, PublishError};
 use muster_transport::HttpsTls;
 
-use crate::https::{client, read, read_line, send, shown};
+use crate::Place;
+use crate::https::{client, read, read_line, send};
 
 /// Puts the bundle to a URL.
 #[derive(Clone, Debug)]
 pub struct HttpPublisher {
-    url: Uri,
+    place: Place,
     form: BundleForm,
     authorities: PathBuf,
     identity: Option<HttpIdentity>,
@@ -37,10 +38,10 @@ pub enum HttpIdentity {
 }
 
 impl HttpPublisher {
-    /// Puts it to `url`; `authorities` is the file of those that may vouch for the server.
-    pub fn new(url: Uri, form: BundleForm, authorities: PathBuf, identity: Option<HttpIdentity>) -> Self {
+    /// Puts it to `place`; `authorities` is the file of those that may vouch for the server.
+    pub fn new(place: Place, form: BundleForm, authorities: PathBuf, identity: Option<HttpIdentity>) -> Self {
         Self {
-            url,
+            place,
             form,
             authorities,
             identity,
@@ -56,14 +57,18 @@ impl BundlePublisher for HttpPublisher {
 
     async fn publish(&self, bundle: &Bundle) -> Result<(), PublishError> {
         let unusable = |source: http::Error| PublishError::Unusable {
-            what: format!("{} is no place to put a bundle to", shown(&self.url)),
+            what: format!("{} is no place to put a bundle to", self.place),
             source: source.into(),
         };
         let mut tls = HttpsTls {
             authorities: read(&self.authorities).await?.to_vec(),
             ..HttpsTls::default()
         };
-        let path = self.url.path_and_query().map_or("/", |path| path.as_str());
+        let path = self
+            .place
+            .uri()
+            .path_and_query()
+            .map_or("/", |path| path.as_str());
         let mut request = Request::put(path).header(CONTENT_TYPE, self.form.media_type());
         match &self.identity {
             None => {}
@@ -81,6 +86,6 @@ impl BundlePublisher for HttpPublisher {
         let request = request
             .body(Bytes::from(self.form.write(bundle)))
             .map_err(unusable)?;
-        send(&client(&self.url, tls)?, &self.url, request).await
+        send(&client(&self.place, tls)?, &self.place, request).await
     }
 }

@@ -4,10 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, Uri};
+use http::{Request, StatusCode};
 use muster_plugin_api::PublishError;
 use muster_transport::{HttpsClient, HttpsTls};
 use zeroize::Zeroizing;
+
+use crate::Place;
 
 /// How long one publication may take, with its connection.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -44,17 +46,10 @@ pub(crate) async fn read_line(path: &Path) -> Result<Zeroizing<String>, PublishE
     Ok(Zeroizing::new(text.trim().to_owned()))
 }
 
-/// Where `url` leads, for whoever reads of it: a user or a query may hold what nobody else is to know.
-pub(crate) fn shown(url: &Uri) -> String {
-    let host = url.host().unwrap_or_default();
-    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("https://{host}{port}{}", url.path())
-}
-
-/// A client of the server at `url`.
-pub(crate) fn client(url: &Uri, tls: HttpsTls) -> Result<HttpsClient, PublishError> {
-    HttpsClient::new(url, tls, WITHIN, MOST_SAID).map_err(|source| PublishError::Unusable {
-        what: format!("{} can't be spoken to", shown(url)),
+/// A client of the server at `place`.
+pub(crate) fn client(place: &Place, tls: HttpsTls) -> Result<HttpsClient, PublishError> {
+    HttpsClient::new(place.uri(), tls, WITHIN, MOST_SAID).map_err(|source| PublishError::Unusable {
+        what: format!("{place} can't be spoken to"),
         source: source.into(),
     })
 }
@@ -62,10 +57,10 @@ pub(crate) fn client(url: &Uri, tls: HttpsTls) -> Result<HttpsClient, PublishErr
 /// Sends it. Only a success is one: a redirect is not followed, because whoever gets the bundle must be whom the configuration names.
 pub(crate) async fn send(
     client: &HttpsClient,
-    url: &Uri,
+    place: &Place,
     request: Request<Bytes>,
 ) -> Result<(), PublishError> {
-    let doing = || format!("putting the bundle to {}", shown(url));
+    let doing = || format!("putting the bundle to {place}");
     let answer = client
         .send(request)
         .await
@@ -92,24 +87,7 @@ pub(crate) async fn send(
         });
     }
     Err(PublishError::Refused {
-        place: shown(url),
+        place: place.to_string(),
         reason,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::shown;
-
-    #[test]
-    fn neither_the_user_nor_the_query_of_a_url_is_shown() {
-        for (url, expected) in [
-            ("https://b.example/c?token=secret", "https://b.example/c"),
-            ("https://me:secret@b.example:8443/c", "https://b.example:8443/c"),
-            ("https://[::1]:1/?secret", "https://[::1]:1/"),
-            ("https://b.example", "https://b.example/"),
-        ] {
-            assert_eq!(shown(&url.parse().unwrap()), expected);
-        }
-    }
 }

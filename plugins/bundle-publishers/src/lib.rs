@@ -13,8 +13,10 @@
 mod file;
 mod http_put;
 mod https;
+mod place;
 mod s3;
 
 pub use file::FilePublisher;
 pub use http_put::{HttpIdentity, HttpPublisher};
+pub use place::Place;
 pub use s3::{S3Publisher, S3Target};

@@ -14,14 +14,15 @@ use muster_plugin_api::{BundleForm, BundlePublisher, PublishError};
 use muster_runtime::Clock;
 use muster_transport::HttpsTls;
 
-use crate::https::{client, read, read_line, send, shown};
+use crate::Place;
+use crate::https::{client, read, read_line, send};
 use signature::{AccessKey, Put, encode_path, signed_headers};
 
 /// Which object of which bucket.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct S3Target {
     /// `https://host[:port]` of the store, or of the bucket where the store names buckets by host.
-    pub endpoint: Uri,
+    pub endpoint: Place,
     /// The bucket; empty when the endpoint is the bucket's own.
     pub bucket: String,
     /// The object's key, without a slash before it.
@@ -37,7 +38,7 @@ pub struct S3Target {
 /// Puts the bundle into a bucket, with AWS Signature Version 4.
 pub struct S3Publisher {
     target: S3Target,
-    url: Uri,
+    url: Place,
     path: String,
     form: BundleForm,
     clock: Arc<dyn Clock>,
@@ -49,7 +50,7 @@ impl S3Publisher {
     /// # Errors
     /// When endpoint, bucket and object make no URL.
     pub fn new(target: S3Target, form: BundleForm, clock: Arc<dyn Clock>) -> Result<Self, PublishError> {
-        let base = target.endpoint.path().trim_end_matches('/');
+        let base = target.endpoint.uri().path().trim_end_matches('/');
         let bucket = match target.bucket.as_str() {
             "" => String::new(),
             bucket => format!("/{bucket}"),
@@ -57,22 +58,20 @@ impl S3Publisher {
         let path = encode_path(&format!("{base}{bucket}/{}", target.object));
         let authority = target
             .endpoint
+            .uri()
             .authority()
             .map_or("", |authority| authority.as_str());
         let url = format!("https://{authority}{path}");
-        let url = url
-            .parse()
-            .map_err(|source: http::uri::InvalidUri| PublishError::Unusable {
-                what: format!(
-                    "{} is no place for the object {:?}",
-                    shown(&target.endpoint),
-                    target.object
-                ),
-                source: source.into(),
-            })?;
+        let url = url.parse::<Uri>().map_err(|source| PublishError::Unusable {
+            what: format!(
+                "{} is no place for the object {:?}",
+                target.endpoint, target.object
+            ),
+            source: source.into(),
+        })?;
         Ok(Self {
             target,
-            url,
+            url: url.into(),
             path,
             form,
             clock,
@@ -100,7 +99,7 @@ impl BundlePublisher for S3Publisher {
         })?;
         let body = Bytes::from(self.form.write(bundle));
         let unusable = |source: http::Error| PublishError::Unusable {
-            what: format!("{} can't be put to", shown(&self.url)),
+            what: format!("{} can't be put to", self.url),
             source: source.into(),
         };
         let host = client.host().to_str().unwrap_or_default().to_owned();

@@ -109,7 +109,7 @@ impl Store {
 
     fn bucket(&self, access_key: &Path) -> S3Publisher {
         let target = S3Target {
-            endpoint: self.url(""),
+            endpoint: self.url("").into(),
             bucket: "trust".into(),
             object: "example.org/bundle.json".into(),
             region: "eu-west-1".into(),
@@ -174,7 +174,7 @@ fn a_server_that_takes_a_put_has_the_bundle() {
         let secret = store.file("authorization", "Bearer letmein\n");
         let identity = Some(HttpIdentity::Authorization(secret));
         let publisher = HttpPublisher::new(
-            store.url("/bundles/a?x=1"),
+            store.url("/bundles/a?x=1").into(),
             BundleForm::Jwks,
             store.authorities.clone(),
             identity,
@@ -225,7 +225,7 @@ fn a_server_that_nobody_vouches_for_gets_nothing() {
     run(async {
         let (store, other) = (Store::start(bearer).await, Store::start(bearer).await);
         let publisher = HttpPublisher::new(
-            store.url("/a"),
+            store.url("/a").into(),
             BundleForm::Pem,
             other.authorities.clone(),
             Some(HttpIdentity::Authorization(

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use muster_bundle_publishers::{HttpIdentity, S3Target};
+use muster_bundle_publishers::{HttpIdentity, Place, S3Target};
 use muster_plugin_api::BundleForm;
 use muster_runtime::config::Table;
 
@@ -22,7 +22,7 @@ pub enum PublisherConfig {
     /// A server that takes a PUT.
     Http {
         /// Where.
-        url: http::Uri,
+        place: Place,
         /// How it is written.
         form: BundleForm,
         /// Who may vouch for the server.
@@ -54,7 +54,7 @@ pub(super) fn publishers(table: &mut Table) -> Vec<PublisherConfig> {
         let authorities = authorities(&mut http);
         let identity = identity(&mut http);
         found.extend(url.map(|url| PublisherConfig::Http {
-            url,
+            place: url.into(),
             form,
             authorities,
             identity,
@@ -118,7 +118,7 @@ fn bucket(table: &mut Table) -> Option<PublisherConfig> {
     let (form, authorities) = (form(table), authorities(table));
     Some(PublisherConfig::S3 {
         target: S3Target {
-            endpoint: endpoint?,
+            endpoint: endpoint?.into(),
             bucket,
             object: object?,
             region: region?,
@@ -159,6 +159,12 @@ mod tests {
         let all = "[bundle_publishers.file]\npath = '/a'\n[bundle_publishers.http]\nurl = 'https://b/c'\nformat = 'jwks'\nauthorization_file = '/d'\n\
                    [bundle_publishers.s3]\nendpoint = 'https://e'\nobject = 'f'\nregion = 'g'\naccess_key_file = '/h'";
         assert_eq!(read(all).unwrap().publishers.len(), 3);
+        let signed = read("[bundle_publishers.http]\nurl = 'https://b/c?sig=secret'").unwrap();
+        let printed = format!("{:?}", signed.publishers);
+        assert!(
+            printed.contains("https://b/c") && !printed.contains("secret"),
+            "{printed}"
+        );
         assert!(read("").unwrap().publishers.is_empty());
         for (text, named) in [
             ("file]\nformat = 'der'", "bundle_publishers.file.format"),
