@@ -34,7 +34,7 @@ use crate::ca::{
 use crate::config::Config;
 use crate::doors::Doors;
 use crate::federation::endpoint::{Endpoint, State as EndpointState};
-use crate::federation::{Fetcher, Peers, Refresher, take_first_bundles, web_roots};
+use crate::federation::{Fetcher, Peers, Refresher, WebRoots, take_first_bundles};
 use crate::node_attestors::NodeAttestors;
 use crate::nodes::{self, Nodes};
 use crate::oidc::Discovery;
@@ -157,12 +157,8 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
     let renewal_due = server_svid.renew().await?;
 
     take_first_bundles(&config.federation.peers, &registry, &bundles, &state.audit).await?;
-    let roots = web_roots(config.federation.ca_file.as_deref())?;
-    let fetcher = Fetcher::new(
-        config.federation.addresses,
-        Arc::new(roots),
-        config.trust_domain.clone(),
-    );
+    let roots = WebRoots::open(config.federation.ca_file.as_deref())?;
+    let fetcher = Fetcher::new(config.federation.addresses, roots, config.trust_domain.clone());
     let (refresher, federation) = Refresher::new(
         fetcher,
         registry.clone(),

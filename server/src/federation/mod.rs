@@ -16,6 +16,7 @@ mod address;
 mod adopt;
 pub mod endpoint;
 mod fetch;
+mod file_mark;
 mod first_bundle;
 mod handle;
 mod peers;
@@ -41,7 +42,7 @@ pub use refresher::Refresher;
 pub use relationship::{Profile, Relationship, RelationshipRecordError, Source, scope};
 pub use status::{PeerStatus, Statuses};
 pub use url::{EndpointUrl, Host, ParseUrlError};
-pub use web_roots::{WebRootsError, web_roots};
+pub use web_roots::{WebRoots, WebRootsError};
 
 /// Who asks for a bundle, as he says himself: operators of the other side see it. Nothing is decided by it.
 const PEER: HeaderName = HeaderName::from_static("muster-peer");

@@ -2,11 +2,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use tracing::warn;
+use tracing::{info, warn};
+
+use super::file_mark::FileMark;
 
 /// Where systems keep them: Debian and Alpine, Red Hat, SUSE, the BSDs.
 const PLACES: [&str; 4] = [
@@ -32,22 +35,107 @@ pub enum WebRootsError {
     Empty(PathBuf),
 }
 
-/// The authorities in `file`, or else the system's. Without either nobody of the Web PKI is believed, and a fetch says so.
-///
-/// # Errors
-/// When a file that was named can't be used. The system's may be broken for reasons that are not ours to stop a server for.
-pub fn web_roots(file: Option<&Path>) -> Result<RootCertStore, WebRootsError> {
-    let system = || PLACES.into_iter().map(Path::new).find(|place| place.exists());
-    match (file, system()) {
-        (Some(file), _) => read(file),
-        (None, Some(file)) => Ok(read(file).unwrap_or_else(|error| {
-            warn!(
-                error = &error as &dyn std::error::Error,
-                "the system's certificate authorities can't be used; no https_web endpoint will be believed"
-            );
-            RootCertStore::empty()
-        })),
-        (None, None) => Ok(RootCertStore::empty()),
+/// The authorities in a file that was named, or else the system's: as the file has them when they are used, because systems replace it without a word. Clones share them.
+#[derive(Clone, Debug)]
+pub struct WebRoots {
+    held: Arc<Mutex<Held>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    file: Source,
+    mark: Option<FileMark>,
+    roots: Arc<RootCertStore>,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    Named(PathBuf),
+    System,
+    Fixed,
+}
+
+impl Source {
+    fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::Named(path) => Some(path.clone()),
+            Self::System => PLACES.into_iter().map(PathBuf::from).find(|place| place.exists()),
+            Self::Fixed => None,
+        }
+    }
+}
+
+impl WebRoots {
+    /// Reads them for the first time. Without either file nobody of the Web PKI is believed, and a fetch says so.
+    ///
+    /// # Errors
+    /// When a file that was named can't be used. The system's may be broken for reasons that are not ours to stop a server for.
+    pub fn open(file: Option<&Path>) -> Result<Self, WebRootsError> {
+        let source = file.map_or(Source::System, |file| Source::Named(file.to_owned()));
+        let path = source.path();
+        let mark = path.as_deref().and_then(FileMark::of);
+        let roots = match (path.as_deref().map(read), &source) {
+            (None, _) => RootCertStore::empty(),
+            (Some(Err(error)), Source::System) => {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the system's certificate authorities can't be used; no https_web endpoint will be believed"
+                );
+                RootCertStore::empty()
+            }
+            (Some(read), _) => read?,
+        };
+        Ok(Self::of(source, mark, Arc::new(roots)))
+    }
+
+    /// As the file has them now. While it can't be used, those that were read last count.
+    pub(crate) async fn current(&self) -> Arc<RootCertStore> {
+        let own = self.clone();
+        let looked = tokio::task::spawn_blocking(move || own.look()).await;
+        looked.unwrap_or_else(|_| Arc::clone(&self.held().roots))
+    }
+
+    fn look(&self) -> Arc<RootCertStore> {
+        let mut held = self.held();
+        let Some(path) = held.file.path() else {
+            return Arc::clone(&held.roots);
+        };
+        // Before the content: what changes meanwhile is read once more.
+        let mark = FileMark::of(&path);
+        if mark != held.mark {
+            held.mark = mark;
+            match read(&path) {
+                Ok(roots) => {
+                    info!(file = %path.display(), authorities = roots.len(), "the certificate authorities of the Web PKI were read anew");
+                    held.roots = Arc::new(roots);
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    warn!(
+                        error,
+                        "new certificate authorities can't be used; those before count"
+                    );
+                }
+            }
+        }
+        Arc::clone(&held.roots)
+    }
+
+    fn of(file: Source, mark: Option<FileMark>, roots: Arc<RootCertStore>) -> Self {
+        let held = Arc::new(Mutex::new(Held { file, mark, roots }));
+        Self { held }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // Each change is one assignment: a panic elsewhere leaves it whole.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<Arc<RootCertStore>> for WebRoots {
+    /// These, for good.
+    fn from(roots: Arc<RootCertStore>) -> Self {
+        Self::of(Source::Fixed, None, roots)
     }
 }
 
@@ -68,4 +156,44 @@ fn read(path: &Path) -> Result<RootCertStore, WebRootsError> {
         return Err(WebRootsError::Empty(path.to_owned()));
     }
     Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+
+    use super::*;
+
+    fn pem(count: usize) -> String {
+        let one = || {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let key = KeyPair::generate().unwrap();
+            params.self_signed(&key).unwrap().pem()
+        };
+        (0..count).map(|_| one()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_replaced_counts_from_the_next_use_on_and_a_broken_one_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("roots.pem");
+        let replace = |text: &str| {
+            let new = folder.path().join("new");
+            std::fs::write(&new, text).unwrap();
+            std::fs::rename(&new, &path).unwrap();
+        };
+        WebRoots::open(Some(&path)).unwrap_err();
+        replace(&pem(1));
+        let roots = WebRoots::open(Some(&path)).unwrap();
+        assert_eq!(roots.current().await.len(), 1);
+        replace(&pem(2));
+        assert_eq!(roots.current().await.len(), 2);
+        replace("nothing");
+        assert_eq!(roots.current().await.len(), 2);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(roots.current().await.len(), 2);
+        replace(&pem(3));
+        assert_eq!(roots.current().await.len(), 3);
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use tracing::{error, info};
 use zeroize::Zeroizing;
 
 use super::WebCertificate;
+use crate::federation::file_mark::FileMark;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -47,11 +47,8 @@ pub(crate) struct CertificateFiles {
     certificate: PathBuf,
     key: PathBuf,
     shown: WebCertificate,
-    seen: [Option<Seen>; 2],
+    seen: [Option<FileMark>; 2],
 }
-
-/// What a file is known by: a new one has another inode, one written over another time or size.
-type Seen = (u64, u64, i64, i64, u64);
 
 impl CertificateFiles {
     /// Reads the files for the first time.
@@ -60,7 +57,7 @@ impl CertificateFiles {
         key: PathBuf,
         shown: WebCertificate,
     ) -> Result<Self, CertificateFilesError> {
-        let seen = [seen(&certificate), seen(&key)];
+        let seen = [FileMark::of(&certificate), FileMark::of(&key)];
         shown.show(read(&certificate, &key)?);
         Ok(Self {
             certificate,
@@ -74,7 +71,7 @@ impl CertificateFiles {
     pub(crate) async fn follow(mut self) -> Infallible {
         loop {
             tokio::time::sleep(LOOK).await;
-            let now = [seen(&self.certificate), seen(&self.key)];
+            let now = [FileMark::of(&self.certificate), FileMark::of(&self.key)];
             if now == self.seen {
                 continue;
             }
@@ -93,17 +90,6 @@ impl CertificateFiles {
             }
         }
     }
-}
-
-fn seen(path: &Path) -> Option<Seen> {
-    let found = std::fs::metadata(path).ok()?;
-    Some((
-        found.dev(),
-        found.ino(),
-        found.mtime(),
-        found.mtime_nsec(),
-        found.len(),
-    ))
 }
 
 fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, CertificateFilesError> {

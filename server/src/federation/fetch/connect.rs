@@ -35,7 +35,7 @@ impl Fetcher {
         authentication: &Authentication,
     ) -> Result<TlsStream<TcpStream>, FetchError> {
         let asked = Arc::new(Asked::default());
-        let config = self.config(authentication, Arc::clone(&asked))?;
+        let config = self.config(authentication, Arc::clone(&asked)).await?;
         let tcp = self.dial(url).await?;
         let name = match url.host() {
             Host::Address(address) => ServerName::from(*address),
@@ -85,11 +85,15 @@ impl Fetcher {
         }
     }
 
-    fn config(&self, authentication: &Authentication, asked: Arc<Asked>) -> Result<ClientConfig, FetchError> {
+    async fn config(
+        &self,
+        authentication: &Authentication,
+        asked: Arc<Asked>,
+    ) -> Result<ClientConfig, FetchError> {
         let mut config = match authentication {
             Authentication::Web => ClientConfig::builder_with_provider(web_provider())
                 .with_protocol_versions(&[&TLS13, &TLS12])?
-                .with_root_certificates(Arc::clone(&self.roots))
+                .with_root_certificates(self.roots.current().await)
                 .with_client_cert_resolver(asked),
             Authentication::Spiffe { id, bundle } => {
                 let provider = provider();

@@ -15,10 +15,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_identity::{SpiffeId, TrustDomain};
 use muster_pki::bundle::Bundle;
-use rustls::RootCertStore;
 
 use super::address::{AddressRule, ForbiddenAddress};
 use super::url::{EndpointUrl, ParseUrlError};
+use super::web_roots::WebRoots;
 use exchange::Answer;
 
 /// How long a fetch may take in all, beside what the endpoint may keep us waiting.
@@ -32,7 +32,7 @@ pub(crate) const LARGEST: usize = 4 << 20;
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     rule: AddressRule,
-    roots: Arc<RootCertStore>,
+    roots: WebRoots,
     own: TrustDomain,
     longest: Duration,
 }
@@ -178,10 +178,10 @@ impl FetchError {
 
 impl Fetcher {
     /// One that connects to what `rule` allows and verifies the Web PKI by `roots`. Endpoints that know our own trust domain may show it to their operators.
-    pub fn new(rule: AddressRule, roots: Arc<RootCertStore>, own: TrustDomain) -> Self {
+    pub fn new(rule: AddressRule, roots: impl Into<WebRoots>, own: TrustDomain) -> Self {
         Self {
             rule,
-            roots,
+            roots: roots.into(),
             own,
             longest: LONGEST,
         }

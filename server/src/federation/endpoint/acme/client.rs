@@ -1,7 +1,6 @@
 //! The HTTP client of ACME: the same connections as for bundles, with the same rules on addresses, time and size.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,11 +11,11 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use muster_identity::TrustDomain;
-use rustls::RootCertStore;
 
 use crate::federation::address::AddressRule;
 use crate::federation::fetch::{Authentication, Fetcher};
 use crate::federation::url::EndpointUrl;
+use crate::federation::web_roots::WebRoots;
 
 /// How long one request may take.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -32,7 +31,7 @@ pub(super) struct Http {
 }
 
 impl Http {
-    pub(super) fn new(rule: AddressRule, roots: Arc<RootCertStore>, own: TrustDomain) -> Self {
+    pub(super) fn new(rule: AddressRule, roots: WebRoots, own: TrustDomain) -> Self {
         Self {
             fetcher: Fetcher::new(rule, roots, own),
         }

@@ -24,7 +24,7 @@ use super::{State, WebCertificate};
 use crate::federation::address::AddressRule;
 use crate::federation::fetch::FetchError;
 use crate::federation::url::EndpointUrl;
-use crate::federation::web_roots::{WebRootsError, web_roots};
+use crate::federation::web_roots::{WebRoots, WebRootsError};
 
 /// By this protocol name a certificate authority asks for the proof.
 pub(super) const TLS_ALPN: &[u8] = b"acme-tls/1";
@@ -119,7 +119,7 @@ impl Acme {
         if let Some((certificate, _)) = kept.certificate() {
             shown.show(certificate);
         }
-        let roots = Arc::new(web_roots(config.ca_file.as_deref())?);
+        let roots = WebRoots::open(config.ca_file.as_deref())?;
         let http = client::Http::new(rule, roots, state.trust_domain.clone());
         Ok(Self {
             config,
