@@ -1,4 +1,6 @@
-//! A bundle as the log keeps it: one version byte and SPIRE's message, which holds all that a bundle has (its document has no expiry and no taint).
+//! A bundle as the log keeps it: one version byte and SPIRE's message, which holds all that a bundle has (its document has no expiry and no taint),
+//! but the `alg` of a JWK: a parameter that bundles are not to have (Trust Domain and Bundle 4.2), and that no message to nodes, or of SPIRE's, has a place for. What a peer's key may
+//! sign with is then what its kind allows.
 
 use muster_identity::TrustDomain;
 use muster_pki::bundle::Bundle;
