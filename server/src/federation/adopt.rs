@@ -104,13 +104,14 @@ impl Adopter {
                 .fact("x509_authorities", bundle.x509_authorities().len())
                 .fact("jwt_authorities", bundle.jwt_authorities().len());
             self.audit.record(event.clone()).await?;
-            let put = Change::put(Tree::Bundles, name, bytes.clone(), expect);
+            let mut changes = vec![Change::put(Tree::Bundles, name, bytes.clone(), expect)];
+            changes.extend(as_decided(
+                &view,
+                trust_domain,
+                believed_by.map(Bundle::trust_domain),
+            ));
             tries += 1;
-            match self
-                .registry
-                .commit(vec![put, as_it_stands(&view, trust_domain)])
-                .await
-            {
+            match self.registry.commit(changes).await {
                 Ok(_) => break,
                 Err(error) => {
                     self.audit.record(event.outcome(Outcome::failed(&error))).await?;
@@ -158,15 +159,23 @@ impl Adopter {
     }
 }
 
-/// What makes a commit fail when the relationship was changed, made or deleted after `view`. It changes nothing of it.
-fn as_it_stands(view: &View, trust_domain: &TrustDomain) -> Change {
+/// What makes a commit fail when something changed after `view` by which the bundle was believed: the relationship with its trust domain, and where the endpoint is of a
+/// third one, the relationship with that and its bundle. It changes nothing of them.
+fn as_decided(view: &View, trust_domain: &TrustDomain, believed_by: Option<&TrustDomain>) -> Vec<Change> {
+    let mut changes = vec![as_it_stands(view, Tree::Relationships, trust_domain)];
+    // The bundle of the trust domain itself is the one that is put.
+    if let Some(third) = believed_by.filter(|third| *third != trust_domain) {
+        changes.push(as_it_stands(view, Tree::Relationships, third));
+        changes.push(as_it_stands(view, Tree::Bundles, third));
+    }
+    changes
+}
+
+fn as_it_stands(view: &View, tree: Tree, trust_domain: &TrustDomain) -> Change {
     let name = trust_domain.as_str().as_bytes();
-    match view.document(Tree::Relationships, name) {
-        Some(held) => {
-            let expect = Expect::At(held.version);
-            Change::put(Tree::Relationships, name, held.value.to_vec(), expect)
-        }
-        None => Change::delete(Tree::Relationships, name, Expect::Absent),
+    match view.document(tree, name) {
+        Some(held) => Change::put(tree, name, held.value.to_vec(), Expect::At(held.version)),
+        None => Change::delete(tree, name, Expect::Absent),
     }
 }
 

@@ -104,10 +104,10 @@ impl World {
     }
 
     /// Commits a bundle as it was decided in `view`.
-    async fn commit_by(&self, view: &View) -> Result<(), CommitError> {
+    async fn commit_by(&self, view: &View, believed_by: Option<&TrustDomain>) -> Result<(), CommitError> {
         let bytes = federated_to_bytes(&bundle(1, &[])).unwrap();
-        let put = Change::put(Tree::Bundles, peer().as_str(), bytes, Expect::Any);
-        let changes = vec![put, as_it_stands(view, &peer())];
+        let mut changes = vec![Change::put(Tree::Bundles, peer().as_str(), bytes, Expect::Any)];
+        changes.extend(as_decided(view, &peer(), believed_by));
         self.adopter.registry.commit(changes).await.map(|_| ())
     }
 }
@@ -149,15 +149,15 @@ async fn a_relationship_that_changed_after_the_look_stops_the_commit() {
     revoked.revoked_at = Some(now());
     let there = registry.view();
     world.relate(Some(&revoked)).await;
-    let late = world.commit_by(&there).await;
+    let late = world.commit_by(&there, None).await;
     assert!(matches!(late, Err(CommitError::Conflict(_))), "{late:?}");
     let there = registry.view();
     world.relate(None).await;
-    let late = world.commit_by(&there).await;
+    let late = world.commit_by(&there, None).await;
     assert!(matches!(late, Err(CommitError::Conflict(_))), "{late:?}");
     let nothing = registry.view();
     world.relate(Some(&relationship())).await;
-    let late = world.commit_by(&nothing).await;
+    let late = world.commit_by(&nothing, None).await;
     assert!(matches!(late, Err(CommitError::Conflict(_))), "{late:?}");
     assert_eq!(world.held(), None);
 }
@@ -169,8 +169,57 @@ async fn a_commit_leaves_the_relationship_as_it_was() {
     let registry = &world.adopter.registry;
     for recorded in [Some(relationship()), None] {
         world.relate(recorded.as_ref()).await;
-        world.commit_by(&registry.view()).await.unwrap();
+        world.commit_by(&registry.view(), Some(&peer())).await.unwrap();
         let now = peers.get(&registry.view(), &peer()).map(|peer| peer.relationship);
         assert_eq!(now, recorded);
     }
+}
+
+#[tokio::test]
+async fn a_third_trust_domain_that_changed_after_the_look_stops_the_commit() {
+    let world = world().await;
+    let registry = &world.adopter.registry;
+    let third: TrustDomain = "c.example".parse().unwrap();
+    let with = |authorities: &[&X509Authority]| {
+        let mut bundle = Bundle::new(third.clone());
+        for authority in authorities {
+            bundle.put_x509_authority((*authority).clone());
+        }
+        let bytes = federated_to_bytes(&bundle).unwrap();
+        Change::put(Tree::Bundles, third.as_str(), bytes, Expect::Any)
+    };
+    let revoked = Relationship {
+        revoked_at: Some(now()),
+        ..Relationship::without_source(third.clone())
+    };
+    let revoked = Change::put(
+        Tree::Relationships,
+        third.as_str(),
+        revoked.to_bytes(),
+        Expect::Any,
+    );
+    registry
+        .commit(vec![with(&[&authority(), &authority()])])
+        .await
+        .unwrap();
+    let gone = Change::delete(Tree::Bundles, third.as_str(), Expect::Any);
+    for change in [with(&[&authority()]), revoked, gone] {
+        let there = registry.view();
+        registry.commit(vec![change]).await.unwrap();
+        let late = world.commit_by(&there, Some(&third)).await;
+        assert!(matches!(late, Err(CommitError::Conflict(_))), "{late:?}");
+        assert_eq!(world.held(), None);
+    }
+    // What stands as it stood stops nothing, and stays.
+    registry.commit(vec![with(&[&authority()])]).await.unwrap();
+    let held = |view: &View| {
+        view.document(Tree::Bundles, third.as_str().as_bytes())
+            .unwrap()
+            .value
+            .clone()
+    };
+    let before = held(&registry.view());
+    world.commit_by(&registry.view(), Some(&third)).await.unwrap();
+    assert_eq!(world.held(), Some(1));
+    assert_eq!(held(&registry.view()), before);
 }
