@@ -4,13 +4,17 @@
 //! Workload API of an agent of the server above ─own SVID, its bundle→ TLS ─→ server above: NewDownstreamX509CA, PublishJWTAuthority, GetBundle
 //! ```
 //!
+//! Several servers may stand behind one name, and each tells what it has read last of their store: an answer that is older than one before is not taken.
+//!
 //! We are a workload there: an entry with `downstream` gives us our SVID. The connection is made for each use; where the bundle is followed it stays, and the
 //! SVID it shows is renewed as the Workload API renews it.
 
+mod newest;
 mod session;
 mod workload;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,6 +30,7 @@ use muster_proto::spire::server::bundle::PublishJwtAuthorityRequest;
 use muster_proto::spire::server::svid::NewDownstreamX509caRequest;
 use tonic::{Code, Status};
 
+use self::newest::Newest;
 use self::session::Session;
 
 /// How often the bundle above is asked for. It is small, and a root that is tainted there has to be left soon.
@@ -49,6 +54,7 @@ pub struct Spire {
     trust_domain: TrustDomain,
     /// Who it must prove to be.
     server: SpiffeId,
+    newest: Arc<Newest>,
 }
 
 impl Spire {
@@ -61,6 +67,7 @@ impl Spire {
             config,
             trust_domain,
             server,
+            newest: Arc::default(),
         }
     }
 
@@ -75,12 +82,13 @@ impl Spire {
             let why = format!("it is of the trust domain {}", bundle.trust_domain());
             return Err(self.unusable("its bundle", why));
         }
-        Ok(UpstreamBundle {
+        let known = UpstreamBundle {
             x509_authorities: bundle.x509_authorities().to_vec(),
             jwt_authorities: bundle.jwt_authorities().to_vec(),
             // The bundle of the trust domain: what is taken out of it there is revoked.
             extent: Extent::All,
-        })
+        };
+        Ok(self.newest.of(bundle.sequence(), known))
     }
 
     async fn answer<T>(
