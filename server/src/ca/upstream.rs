@@ -116,17 +116,14 @@ impl Upstream {
         self.counted(What::Sign, asked.await)
     }
 
-    /// Makes a token-signing key known above, and answers with all that are known there; none where tokens mean nothing.
-    pub(crate) async fn publish(
-        &self,
-        key: &JwtAuthority,
-    ) -> Result<Option<Vec<JwtAuthority>>, UpstreamError> {
+    /// Makes a token-signing key known above. False: tokens mean nothing there.
+    pub(crate) async fn publish(&self, key: &JwtAuthority) -> Result<bool, UpstreamError> {
         let asked = self.inner.plugin.publish_jwt_key(key);
         let asked = within(PUBLISH_WITHIN, "publishing a token-signing key", asked).await;
         if asked.as_ref().is_err_and(UpstreamError::is_unsupported) {
-            return Ok(None);
+            return Ok(false);
         }
-        self.counted(What::Publish, asked).map(Some)
+        self.counted(What::Publish, asked).map(|_| true)
     }
 
     /// Waits until something changes above.

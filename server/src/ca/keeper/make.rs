@@ -18,7 +18,6 @@ use tracing::warn;
 use super::orders::recorded;
 use super::{KeeperError, Terms};
 use crate::ca::authorities::records;
-use crate::ca::foreign_keys::ForeignKeys;
 use crate::ca::life::{Authority, Stage};
 use crate::ca::origin::Origins;
 use crate::ca::own_bundle::own_bundle;
@@ -46,8 +45,6 @@ pub(super) struct Above {
     root: Option<X509Authority>,
     /// Whether the root was in the bundle while it was made.
     is_known: bool,
-    keys: Vec<JwtAuthority>,
-    foreign: Option<ForeignKeys>,
     pub(super) told: Vec<Change>,
 }
 
@@ -61,13 +58,6 @@ impl Above {
                 return Err(KeeperError::TaintedRoot(root.id().clone()));
             }
             bundle.put_x509_authority(root.clone());
-        }
-        let Some(foreign) = &self.foreign else {
-            return Ok(());
-        };
-        for key in &self.keys {
-            // One whose name is taken here, or for which there is no room, is left to those who follow the upstream authority.
-            foreign.put(bundle, key).ok();
         }
         Ok(())
     }
@@ -214,22 +204,12 @@ impl Maker {
         let mut above = Above::default();
         if let Some(upstream) = &self.upstream {
             let key = JwtAuthority::new(random.parse()?, signer.public_key().clone());
-            let known = upstream.publish(&key.with_expiry(Some(not_after))).await;
-            let known = known.map_err(KeeperError::Upstream)?.unwrap_or_default();
-            let view = self.registry.view();
-            let foreign = ForeignKeys::new(&view, now)?;
-            let (origins, (mut bundle, _)) = (
-                Origins::read(&view)?,
-                own_bundle(&view, &self.terms.trust_domain)?,
-            );
-            let is_ours = |key: &JwtAuthority| key.key_id().as_str() == random;
-            let taken = known.into_iter().filter(|key| {
-                is_ours(key) || (!origins.lost_key(key, &bundle) && foreign.put(&mut bundle, key).is_ok())
-            });
-            above.keys = taken.collect();
-            above.told = origins.told(&upstream.whom(), [], &above.keys);
-            above.keys.retain(|key| !is_ours(key));
-            above.foreign = Some(foreign);
+            let key = key.with_expiry(Some(not_after));
+            // What else is known there comes by the one who follows it.
+            if upstream.publish(&key).await.map_err(KeeperError::Upstream)? {
+                let origins = Origins::read(&self.registry.view())?;
+                above.told = origins.told(&upstream.whom(), [], [&key]);
+            }
         }
         Ok(Made {
             id: random,

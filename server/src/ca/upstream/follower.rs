@@ -143,7 +143,7 @@ impl Follower {
             );
         }
         for key in above.unknown_keys(&bundle, &keys, &origins, now) {
-            if self.upstream.publish(&key).await?.is_some() {
+            if self.upstream.publish(&key).await? {
                 info!(authority = %key.key_id(), "a token-signing key of ours was made known above");
             }
         }
