@@ -118,7 +118,7 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
     let ca = Ca::new(
         config.trust_domain.clone(),
         lifetimes,
-        config.ca.jwt_issuer.clone(),
+        config.ca.tokens.clone(),
         Arc::clone(&clock),
         pool,
     );

@@ -15,7 +15,7 @@ use super::meter::Meter;
 use super::scope::OneAtATime;
 use super::{Changes, Refusal};
 use crate::bundles::Bundles;
-use crate::ca::{Authorities, Ca, Upstream, Wildcards};
+use crate::ca::{Authorities, Ca, SignError, Upstream, Wildcards};
 use crate::federation::Federation;
 use crate::node_attestors::NodeAttestors;
 use crate::nodes::Nodes;
@@ -88,6 +88,14 @@ impl Context {
     pub async fn record(&self, event: Event) -> Result<(), Refusal> {
         self.audit.record(event).await?;
         Ok(())
+    }
+
+    /// Refuses what has to do with tokens where none are signed, before it is looked at, in SPIRE's words.
+    pub(super) fn with_tokens(&self) -> Result<(), Refusal> {
+        match self.ca.signs_tokens() {
+            true => Ok(()),
+            false => Err(SignError::TokensDisabled.into()),
+        }
     }
 
     /// Records a refusal under its reference. When the audit log fails, the answer is that instead: nobody learns anything by an unrecorded call.

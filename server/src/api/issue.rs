@@ -76,6 +76,7 @@ pub(super) async fn jwt_for_entry(
 ) -> Result<JwtSvid, Refusal> {
     let recorded_audience = audience.clone();
     let signed = async {
+        context.with_tokens()?;
         let registered = entitled(context, caller, entry_id)?;
         let audience =
             Audience::new(audience).map_err(|error| Refusal::invalid(format!("audience: {error}")))?;

@@ -37,7 +37,16 @@ impl LocalAuthorityService {
         Self { context }
     }
 
+    /// Whether there are authorities of this kind here.
+    fn knows(&self, kind: Kind) -> Result<(), Refusal> {
+        match kind {
+            Kind::X509 => Ok(()),
+            Kind::Jwt => self.context.with_tokens(),
+        }
+    }
+
     fn state(&self, kind: Kind) -> Result<State, Refusal> {
+        self.knows(kind)?;
         let held = self.context.authorities.held(kind);
         let held = held.map_err(|error| Refusal::internal("the authorities can't be read").because(error))?;
         let active = life::active(&held).ok_or_else(|| refusal(kind, None, Refused::Initializing.into()))?;
@@ -64,21 +73,22 @@ impl LocalAuthorityService {
         if let (Kind::X509, Command::Revoke(id)) = (kind, &command) {
             self.own_certificate_moved(id).await;
         }
-        let asked = self
-            .context
-            .authorities
-            .command(kind, command.clone(), caller.actor());
+        let asked = async {
+            self.knows(kind)?;
+            let authorities = &self.context.authorities;
+            let asked = authorities.command(kind, command.clone(), caller.actor());
+            asked.await.map_err(|error| refusal(kind, Some(&command), error))
+        };
         match asked.await {
             // The keeper recorded it before it did it.
             Ok(authority) => Ok(authority),
-            Err(error) => {
+            Err(refusal) => {
                 let (action, id) = match &command {
                     Command::Prepare => (Action::AuthorityPrepare, ""),
                     Command::Activate(id) => (Action::AuthorityActivate, id.as_str()),
                     Command::Taint(id) => (Action::AuthorityTaint, id.as_str()),
                     Command::Revoke(id) => (Action::AuthorityRevoke, id.as_str()),
                 };
-                let refusal = refusal(kind, Some(&command), error);
                 let event = |outcome| {
                     Event::new(caller.actor(), action, outcome)
                         .object(Object::authority(id))

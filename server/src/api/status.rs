@@ -191,6 +191,7 @@ impl From<SignError> for Refusal {
     fn from(error: SignError) -> Self {
         match error {
             SignError::NoAuthority(_) => Self::unavailable("no authority can sign now").because(error),
+            error @ SignError::TokensDisabled => Self::unimplemented(error.to_string()),
             SignError::Pool(error) => error.into(),
             SignError::Lifetime(error) => Self::invalid(error.to_string()),
             SignError::X509(source) | SignError::Downstream(source) if source.may_retry() => {

@@ -3,14 +3,20 @@ use std::os::unix::fs::MetadataExt;
 use hyper_util::rt::TokioIo;
 use muster_proto::spire::server::entry::BatchCreateEntryRequest;
 use muster_proto::spire::server::entry::entry_client::EntryClient;
+use muster_proto::spire::server::localauthority::local_authority_client::LocalAuthorityClient;
+use muster_proto::spire::server::localauthority::{
+    GetJwtAuthorityStateRequest, GetX509AuthorityStateRequest, PrepareJwtAuthorityRequest,
+};
 use muster_proto::spire::server::svid::MintJwtsvidRequest;
 use muster_proto::spire::server::svid::svid_client::SvidClient;
 use muster_proto::spire::types::{Entry, Selector, Spiffeid};
 use muster_runtime::logging::Level;
+use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 use super::*;
+use crate::ca::Tokens;
 use crate::state::StateError;
 
 fn config(dir: &Path) -> Config {
@@ -269,4 +275,50 @@ async fn a_server_that_is_built_and_dropped_leaves_the_folder_to_the_next() {
     let folder = tempfile::tempdir().unwrap();
     drop(server(folder.path()).await.unwrap());
     next_server(folder.path()).await;
+}
+
+#[tokio::test]
+async fn where_tokens_are_disabled_whoever_asks_for_one_is_told_so_as_by_spire() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.ca.tokens = Tokens::Disabled;
+    let server = build(config, Surroundings::new(LogLevel::detached(Level::Info)))
+        .await
+        .unwrap();
+    assert!(server.bundle().jwt_authorities().is_empty());
+    let (socket, stop) = (server.admin_socket().to_owned(), Stop::new());
+    let asking = async {
+        let channel = admin(&socket).await;
+        let mut authorities = LocalAuthorityClient::new(channel.clone());
+        let answers = [
+            SvidClient::new(channel)
+                .mint_jwtsvid(mint("/web"))
+                .await
+                .map(drop),
+            authorities
+                .get_jwt_authority_state(GetJwtAuthorityStateRequest {})
+                .await
+                .map(drop),
+            authorities
+                .prepare_jwt_authority(PrepareJwtAuthorityRequest {})
+                .await
+                .map(drop),
+        ];
+        let signs = authorities
+            .get_x509_authority_state(GetX509AuthorityStateRequest {})
+            .await;
+        assert!(signs.unwrap().into_inner().active.is_some());
+        stop.order();
+        answers
+    };
+    let (ended, answers) = tokio::join!(server.run(stop.clone()), asking);
+    ended.unwrap();
+    for answer in answers {
+        let refused = answer.unwrap_err();
+        assert_eq!(refused.code(), Code::Unimplemented);
+        assert!(
+            refused.message().starts_with("JWT functionality is disabled"),
+            "{refused}"
+        );
+    }
 }

@@ -176,7 +176,22 @@ impl Keeper {
         })
     }
 
+    /// The same for authorities that are to sign no more.
+    async fn turn_disabled(&mut self, kind: Kind) -> Result<Next, KeeperError> {
+        loop {
+            let held = self.held(kind)?;
+            let Some(order) = life::due_disabled(&held, self.clock.now()) else {
+                let wake = life::next_wake_disabled(&held);
+                return Ok(Next { wake, awaits: None });
+            };
+            self.carry_out_due(kind, order).await?;
+        }
+    }
+
     async fn turn_of(&mut self, kind: Kind) -> Result<Next, KeeperError> {
+        if kind == Kind::Jwt && !self.ca.signs_tokens() {
+            return self.turn_disabled(kind).await;
+        }
         let longest = self.longest_leaf(kind);
         loop {
             self.load(kind).await?;
@@ -209,11 +224,9 @@ impl Keeper {
         }
     }
 
-    /// Whether both authorities count now.
+    /// Whether what is to sign counts now.
     fn still_signs(&self) -> bool {
-        [Kind::X509, Kind::Jwt]
-            .into_iter()
-            .all(|kind| self.ca.signs_now(kind))
+        self.ca.signs_now(Kind::X509) && (!self.ca.signs_tokens() || self.ca.signs_now(Kind::Jwt))
     }
 
     /// How long something may live that is signed now.

@@ -171,6 +171,25 @@ pub fn due_below(
         .map(|authority| Order::Prune(authority.id.clone()))
 }
 
+/// What is due where nothing of this kind is to sign any more: what signs retires, what is prepared goes, and what is old stays until its end.
+pub fn due_disabled(held: &[Authority], now: UnixTime) -> Option<Order> {
+    held.iter().find_map(|authority| match authority.stage {
+        Stage::Active => Some(Order::Retire(authority.id.clone())),
+        Stage::Prepared => Some(Order::Discard(authority.id.clone())),
+        Stage::Old | Stage::Tainted => {
+            (now >= authority.prune_at()).then(|| Order::Prune(authority.id.clone()))
+        }
+    })
+}
+
+/// When to ask [`due_disabled`] again, if nothing is due.
+pub fn next_wake_disabled(held: &[Authority]) -> UnixTime {
+    held.iter()
+        .map(Authority::prune_at)
+        .min()
+        .unwrap_or(UnixTime::MAX)
+}
+
 /// When to ask [`due`] again, if nothing is due at `now`. Asked earlier, when the last node holds the bundle, it may have an order already.
 pub fn next_wake(held: &[Authority], now: UnixTime) -> UnixTime {
     let is_prepared = prepared(held).is_some();

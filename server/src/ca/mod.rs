@@ -29,7 +29,7 @@ pub use keeper::{Awaited, Keeper, KeeperError, Making, Terms};
 pub use meter::CaMeter;
 pub(crate) use origin::Origins;
 pub(crate) use own_bundle::change_own_bundle;
-pub use policy::{Holder, Lifetimes, OverCap, OverCapError, WildcardError, Wildcards};
+pub use policy::{Holder, Lifetimes, OverCap, OverCapError, Tokens, WildcardError, Wildcards};
 pub use record::{AuthorityRecord, Kind, RecordError};
 pub use server_svid::{ServerSvid, ServerSvidError};
 pub use sign::{Ca, JwtRequest, SignError, SignedAuthority, X509Request};

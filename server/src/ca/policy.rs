@@ -2,6 +2,18 @@
 
 use muster_identity::{DnsName, Lifetime};
 
+/// Whether JWT-SVIDs are signed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Tokens {
+    /// They are.
+    Signed {
+        /// Their `iss`; without it `https://<trust domain>`.
+        issuer: Option<String>,
+    },
+    /// None is, and no key for them is made.
+    Disabled,
+}
+
 /// What happens to a request for more than the cap.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OverCap {

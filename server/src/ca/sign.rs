@@ -12,7 +12,7 @@ use muster_pki::x509::{
 use muster_pki::{PublicKey, Signer};
 use muster_runtime::{Clock, SigningPool, SigningPoolError};
 
-use super::{Holder, Kind, Lifetimes, OverCapError};
+use super::{Holder, Kind, Lifetimes, OverCapError, Tokens};
 
 /// Signs SVIDs with the active authorities. Clones share them.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub struct Ca {
 struct Inner {
     trust_domain: TrustDomain,
     lifetimes: Lifetimes,
-    jwt_issuer: Option<String>,
+    tokens: Tokens,
     clock: Arc<dyn Clock>,
     pool: SigningPool,
     x509: ArcSwapOption<IssuingAuthority>,
@@ -85,6 +85,9 @@ pub enum SignError {
     /// The signing pool is full, or a job broke.
     #[error(transparent)]
     Pool(#[from] SigningPoolError),
+    /// This server signs no tokens.
+    #[error("JWT functionality is disabled")]
+    TokensDisabled,
     /// A longer life was asked for than is allowed.
     #[error(transparent)]
     Lifetime(#[from] OverCapError),
@@ -104,7 +107,7 @@ impl Ca {
     pub fn new(
         trust_domain: TrustDomain,
         lifetimes: Lifetimes,
-        jwt_issuer: Option<String>,
+        tokens: Tokens,
         clock: Arc<dyn Clock>,
         pool: SigningPool,
     ) -> Self {
@@ -113,7 +116,7 @@ impl Ca {
             inner: Arc::new(Inner {
                 trust_domain,
                 lifetimes,
-                jwt_issuer,
+                tokens,
                 clock,
                 pool,
                 x509,
@@ -125,6 +128,11 @@ impl Ca {
     /// The threads that use keys. Whatever costs a public-key operation belongs there, checking a CSR too.
     pub fn pool(&self) -> &SigningPool {
         &self.inner.pool
+    }
+
+    /// Whether tokens are signed at all.
+    pub fn signs_tokens(&self) -> bool {
+        self.inner.tokens != Tokens::Disabled
     }
 
     /// The lifetimes that requests are held to.
@@ -179,13 +187,16 @@ impl Ca {
 
     /// Signs a JWT-SVID.
     pub async fn sign_jwt_svid(&self, request: JwtRequest) -> Result<JwtSvid, SignError> {
+        let Tokens::Signed { issuer } = &self.inner.tokens else {
+            return Err(SignError::TokensDisabled);
+        };
         let lifetime = self.inner.lifetimes.jwt(request.lifetime)?;
         let authority = self.inner.jwt.load_full().ok_or_else(|| self.no_authority())?;
         let now = self.inner.clock.now();
         let profile = JwtSvidProfile {
             id: request.id,
             audience: request.audience,
-            issuer: self.inner.jwt_issuer.clone(),
+            issuer: issuer.clone(),
             issued_at: now,
             // I8: no token outlives the key that verifies it.
             expires_at: now.saturating_add(lifetime.duration()).min(authority.not_after),

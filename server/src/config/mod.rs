@@ -23,7 +23,7 @@ use muster_transport::TlsLimits;
 use muster_upstream_authorities::UpstreamConfig;
 
 use crate::api::limits::LimitSettings;
-use crate::ca::{Lifetimes, OverCap, Wildcards};
+use crate::ca::{Lifetimes, OverCap, Tokens, Wildcards};
 use crate::node_attestors::NodeAttestorsConfig;
 use crate::nodes::Pruning;
 use crate::oidc::DiscoveryConfig;
@@ -91,8 +91,8 @@ pub struct CaConfig {
     pub x509_key: KeyAlgorithm,
     /// The key that signs tokens.
     pub jwt_key: KeyAlgorithm,
-    /// The `iss` of tokens; without it `https://<trust domain>`.
-    pub jwt_issuer: Option<String>,
+    /// Whether tokens are signed, and by which issuer.
+    pub tokens: Tokens,
     /// Lifetimes by default and at most.
     pub lifetimes: Lifetimes,
     /// Whether new entries and minted certificates may have DNS names with a wildcard.
@@ -153,7 +153,7 @@ impl Default for CaConfig {
             lifetime,
             x509_key: KeyAlgorithm::EcP256,
             jwt_key: KeyAlgorithm::EcP256,
-            jwt_issuer: None,
+            tokens: Tokens::Signed { issuer: None },
             lifetimes: Lifetimes {
                 x509_svid: x509,
                 jwt_svid: jwt,

@@ -13,7 +13,7 @@ use muster_transport::TlsLimits;
 use super::publishers::publishers;
 use super::{CaConfig, Config, federation, node_attestors, oidc, upstream};
 use crate::api::limits::LimitSettings;
-use crate::ca::{Lifetimes, OverCap, Wildcards, life};
+use crate::ca::{Lifetimes, OverCap, Tokens, Wildcards, life};
 use crate::nodes::Pruning;
 
 /// SPIRE's port, so that its agents find us.
@@ -78,7 +78,10 @@ pub(super) fn read(table: &mut Table) -> Option<Config> {
     let http = table
         .optional_table("http")
         .and_then(|mut http| http.required("listen"));
-    let issuer = ca.as_ref().and_then(|ca| ca.jwt_issuer.as_deref());
+    let issuer = ca.as_ref().and_then(|ca| match &ca.tokens {
+        Tokens::Signed { issuer } => issuer.as_deref(),
+        Tokens::Disabled => None,
+    });
     let oidc = oidc::read(table, issuer, trust_domain.as_ref());
     let publishers = publishers(table);
     let mut log = table.table("log");
@@ -143,7 +146,11 @@ fn ca(table: &mut Table) -> Option<CaConfig> {
     let keys = KeyAlgorithm::ALL.map(|algorithm| (algorithm.name(), algorithm));
     let x509_key = table.choice("key", KeyAlgorithm::EcP256, &keys);
     let jwt_key = table.choice("jwt_key", x509_key, &keys);
-    let jwt_issuer = table.optional("jwt_issuer");
+    let issuer = table.optional("jwt_issuer");
+    let tokens = match table.or("disable_jwt_svids", false) {
+        false => Tokens::Signed { issuer },
+        true => Tokens::Disabled,
+    };
     let life = table.or_checked(
         "lifetime",
         CA,
@@ -211,7 +218,7 @@ fn ca(table: &mut Table) -> Option<CaConfig> {
         lifetime: life,
         x509_key,
         jwt_key,
-        jwt_issuer,
+        tokens,
         lifetimes: Lifetimes {
             x509_svid,
             jwt_svid,

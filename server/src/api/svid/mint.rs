@@ -135,6 +135,7 @@ async fn sign_jwt(
     caller: &Caller,
     request: &MintJwtsvidRequest,
 ) -> Result<(JwtSvid, Option<GrantName>), Refusal> {
+    context.with_tokens()?;
     let id = spiffe_id("id", request.id.as_ref())?;
     workload_of(&context.trust_domain, "id", &id)?;
     let audience = audience(request.audience.clone())?;

@@ -16,6 +16,7 @@ use crate::store::{Change, Expect, Tree};
 
 /// Why an authority never signs or signs no more, as the log says it.
 const KEY_GONE: &str = "its key is gone";
+const DISABLED: &str = "this server signs no tokens";
 const ENDS_TOO_SOON: &str = "it would end too soon";
 
 /// What was done.
@@ -71,6 +72,9 @@ impl Keeper {
                 if loaded.is_none() {
                     (order, why) = (Order::Discard(id.clone()), Some(KEY_GONE));
                 }
+            }
+            Order::Discard(_) | Order::Retire(_) if kind == Kind::Jwt && !self.ca.signs_tokens() => {
+                why = Some(DISABLED);
             }
             Order::Discard(_) => why = Some(ENDS_TOO_SOON),
             Order::Retire(_) => why = Some(KEY_GONE),

@@ -8,7 +8,7 @@ use muster_plugin_api::fake::FakeKeyManager;
 use muster_runtime::{ManualClock, SigningPool, Spawner, Tasks};
 
 use super::*;
-use crate::ca::{Holder, JwtRequest, Lifetimes, OverCap, X509Request};
+use crate::ca::{Holder, JwtRequest, Lifetimes, OverCap, SignError, Tokens, X509Request};
 use crate::store::Memory;
 
 const START: i64 = 1_800_000_000;
@@ -56,6 +56,10 @@ pub(super) fn heart() -> Heart {
 
 impl Heart {
     pub(super) fn keeper(&self) -> Keeper {
+        self.keeper_with(Tokens::Signed { issuer: None })
+    }
+
+    pub(super) fn keeper_with(&self, tokens: Tokens) -> Keeper {
         let trust_domain: TrustDomain = "example.org".parse().unwrap();
         let lifetimes = Lifetimes {
             x509_svid: secs(HOUR),
@@ -76,7 +80,7 @@ impl Heart {
                 jwt_key: KeyAlgorithm::EcP256,
                 refresh_hint: Duration::from_secs(300),
             },
-            ca: Ca::new(trust_domain.clone(), lifetimes, None, Arc::clone(&clock), pool),
+            ca: Ca::new(trust_domain.clone(), lifetimes, tokens, Arc::clone(&clock), pool),
             keys: self.keys.clone(),
             registry: self.registry.clone(),
             bundles: Bundles::read(trust_domain, &self.registry.view()).unwrap(),
@@ -328,4 +332,49 @@ async fn what_cannot_be_recorded_is_not_done_and_leaves_no_heap_of_keys() {
     keeper.settled().await.unwrap();
     assert_eq!(keeper.sequence(), sequence + 2);
     assert_eq!(heart.keys.list().await.unwrap().len(), keys + 2);
+}
+
+#[tokio::test]
+async fn where_tokens_are_disabled_no_key_is_made_and_those_that_were_there_go_with_their_end() {
+    let heart = heart();
+    let mut before = heart.keeper();
+    before.start().await.unwrap();
+    heart.clock.advance(Duration::from_secs(13 * HOUR));
+    before.settled().await.unwrap();
+    let keys = || heart.keys.list();
+    assert_eq!(
+        keys().await.unwrap().len(),
+        4,
+        "one of each kind signs, one is prepared"
+    );
+
+    let mut keeper = heart.keeper_with(Tokens::Disabled);
+    keeper.start().await.unwrap();
+    keeper.settled().await.unwrap();
+    let request = JwtRequest {
+        id: "spiffe://example.org/web".parse().unwrap(),
+        audience: Audience::new(vec!["a".into()]).unwrap(),
+        lifetime: None,
+        token_id: TokenId::Absent,
+    };
+    let refused = keeper.ca.sign_jwt_svid(request.clone()).await;
+    assert!(matches!(refused, Err(SignError::TokensDisabled)), "{refused:?}");
+    let own = keeper.bundles.own();
+    assert_eq!(
+        own.jwt_authorities().len(),
+        1,
+        "what was signed counts to its end"
+    );
+    assert_eq!(keys().await.unwrap().len(), 3, "what signed nothing is gone");
+    keeper.svid().await;
+
+    heart.clock.advance(Duration::from_secs(35 * HOUR));
+    keeper.settled().await.unwrap();
+    assert!(keeper.bundles.own().jwt_authorities().is_empty());
+    assert!(keeper.held(Kind::Jwt).unwrap().is_empty());
+    keeper.svid().await;
+
+    let mut again = heart.keeper();
+    again.start().await.unwrap();
+    again.ca.sign_jwt_svid(request).await.unwrap();
 }

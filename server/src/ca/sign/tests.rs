@@ -11,7 +11,7 @@ use rcgen::{
 };
 
 use super::*;
-use crate::ca::OverCap;
+use crate::ca::{OverCap, Tokens};
 
 const NOW: i64 = 1_800_000_000;
 
@@ -33,7 +33,7 @@ fn ca(root_lifetime: u32) -> (Ca, Bundle) {
     let ca = Ca::new(
         trust_domain.clone(),
         lifetimes,
-        None,
+        Tokens::Signed { issuer: None },
         clock,
         SigningPool::start(1, 8).unwrap(),
     );
