@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use muster_identity::UnixTime;
-use muster_pki::bundle::Bundle;
+use muster_pki::bundle::{AuthorityStanding, Bundle};
 use muster_pki::jwt::{JwtAuthority, KeyId};
 use muster_pki::x509::X509Authority;
 use muster_plugin_api::{Extent, UpstreamBundle};
@@ -141,7 +141,8 @@ impl Above {
                 if root.validity().not_after < now || origins.lost_root(root, bundle) {
                     continue;
                 }
-                bundle.put_x509_authority(root.clone().with_taint(false));
+                let tainted = bundle.x509_standing(root.id()) == AuthorityStanding::Tainted;
+                bundle.put_x509_authority(root.clone().with_taint(tainted));
                 taken.added.push(id.clone());
             }
             if !(root.tainted() || tainted_here) {
@@ -157,11 +158,12 @@ impl Above {
         if self.known.extent != Extent::All {
             return;
         }
+        // By the key: a certificate that was renewed takes no trust from the one before, which stays until its end.
         let known = |root: &X509Authority| {
             self.known
                 .x509_authorities
                 .iter()
-                .any(|above| above.der() == root.der())
+                .any(|above| above.id() == root.id())
         };
         let from_above = |id: &str| {
             origins.is_told_by(&self.whom, Kind::X509, id)

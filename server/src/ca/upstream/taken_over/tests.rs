@@ -17,14 +17,17 @@ fn trust_domain() -> TrustDomain {
 }
 
 fn root() -> X509Authority {
+    root_of(&Arc::new(LocalKey::generate(KeyAlgorithm::EcP256).unwrap()))
+}
+
+fn root_of(key: &Arc<LocalKey>) -> X509Authority {
     let profile = RootProfile {
         trust_domain: trust_domain(),
         subject: ca_subject(),
         now: now(),
         lifetime: Lifetime::from_secs(3600).unwrap(),
     };
-    let key = Arc::new(LocalKey::generate(KeyAlgorithm::EcP256).unwrap());
-    issue_root(key, &profile).unwrap().authority().clone()
+    issue_root(key.clone(), &profile).unwrap().authority().clone()
 }
 
 fn key(id: &str) -> JwtAuthority {
@@ -297,4 +300,20 @@ fn another_key_under_a_name_that_is_taken_is_refused() {
     assert_eq!(here.told(all(&[], &[other])).refused, ["ours"]);
     assert_eq!(here.bundle.jwt_authorities(), [ours]);
     assert!(!here.origins.is_from_above(Kind::Jwt, "ours"), "it was not taken");
+}
+
+#[test]
+fn a_root_that_was_renewed_with_its_key_is_taken_over_and_nothing_is_left_for_it() {
+    let key = Arc::new(LocalKey::generate(KeyAlgorithm::EcP256).unwrap());
+    let (before, after) = (root_of(&key), root_of(&key));
+    assert!(before.id() == after.id() && before.der() != after.der());
+    let mut here = Here::new(vec![under(&before, Stage::Active)]);
+    here.told(all(std::slice::from_ref(&before), &[]));
+    let taken = here.told(all(std::slice::from_ref(&after), &[]));
+    assert_eq!(taken.added, [id(&after)]);
+    assert_eq!((taken.revoked.len(), taken.leaving.len()), (0, 0));
+    assert_eq!(here.roots().len(), 2);
+    // What is revoked is the key, in whatever certificate.
+    here.bundle.retain_x509_authorities(|_| false);
+    assert!(here.told(all(&[root_of(&key)], &[])).added.is_empty());
 }
