@@ -5,7 +5,7 @@ use std::{fmt, io, sync::Arc};
 use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::{
-    kernel::{FileId, Kernel, Namespace, PidfdInfo, ProcFile},
+    kernel::{FileId, Kernel, Namespace, NamespaceId, PidfdInfo, ProcFile},
     namespaces::Namespaces,
     process::Process,
     refusal::{Changed, Refusal},
@@ -37,9 +37,9 @@ pub struct Evidence {
     /// Its control groups.
     pub cgroups: Cgroups,
     /// Its user namespace, when we may see it.
-    pub user_ns: Option<FileId>,
+    pub user_ns: Option<NamespaceId>,
     /// Its PID namespace, when we may see it.
-    pub pid_ns: Option<FileId>,
+    pub pid_ns: Option<NamespaceId>,
 }
 
 /// Three ids that usually are one. If real and effective differ, a set-id program runs.
@@ -185,7 +185,7 @@ impl Evidence {
             return Ok(Some(Changed::Cgroup));
         }
         if !(info.cgroup.is_some() && self.cgroups.is_unified_only())
-            && kernel.read(dir, ProcFile::Cgroup, CGROUP_LIMIT)? != *self.cgroups.text
+            && !process.cgroups_read_as(&self.cgroups.text)?
         {
             return Ok(Some(Changed::Cgroup));
         }

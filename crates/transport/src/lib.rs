@@ -40,7 +40,7 @@ pub use cut::Cutter;
 pub use evidence::{Cgroups, Evidence, ForeignReason, GroupsHash, Ids, Look, Standing};
 pub use http2::h2_limits;
 pub use https::{HttpsClient, HttpsError, HttpsTls};
-pub use kernel::{FileId, KernelSupport};
+pub use kernel::{FileId, KernelSupport, NamespaceId};
 pub use passed::{PassedError, PassedSockets};
 pub use presence::{PROOF_TIMEOUT, Presence};
 pub use process::Process;

@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     evidence::{ForeignReason, Standing},
-    kernel::{FileId, Kernel, Namespace},
+    kernel::{Kernel, Namespace, NamespaceId},
 };
 
 /// PID namespaces nest at most this deep (`MAX_PID_NS_LEVEL`).
@@ -26,11 +26,11 @@ const REMEMBERED: usize = 256;
 /// Our own namespaces, and what was found of others.
 #[derive(Debug)]
 pub(crate) struct Namespaces {
-    user: FileId,
-    pid: FileId,
+    user: NamespaceId,
+    pid: NamespaceId,
     /// Verdicts by the PID namespace's identity. Each holds its namespace open: an inode number is given to another
     /// namespace as soon as the first has ended, so a remembered one must not end.
-    verdicts: Mutex<HashMap<FileId, Verdict>>,
+    verdicts: Mutex<HashMap<NamespaceId, Verdict>>,
 }
 
 #[derive(Debug)]
@@ -56,8 +56,8 @@ impl Namespaces {
         &self,
         kernel: &dyn Kernel,
         proc_dir: BorrowedFd<'_>,
-        user: FileId,
-        pid: FileId,
+        user: NamespaceId,
+        pid: NamespaceId,
     ) -> io::Result<Standing> {
         if user != self.user {
             return Ok(Standing::Foreign(ForeignReason::UserNamespace));
@@ -68,7 +68,12 @@ impl Namespaces {
         Ok(Standing::Foreign(ForeignReason::PidNamespace))
     }
 
-    fn is_owned_by_us(&self, kernel: &dyn Kernel, proc_dir: BorrowedFd<'_>, pid: FileId) -> io::Result<bool> {
+    fn is_owned_by_us(
+        &self,
+        kernel: &dyn Kernel,
+        proc_dir: BorrowedFd<'_>,
+        pid: NamespaceId,
+    ) -> io::Result<bool> {
         let verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(verdict) = verdicts.get(&pid) {
             return Ok(verdict.ours);

@@ -3,13 +3,13 @@
 use std::{
     fmt, io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
 use tokio::io::unix::AsyncFd;
 
-use crate::kernel::{Credentials, Kernel, watch};
+use crate::kernel::{Credentials, Kernel, ProcFile, watch};
 
 /// A process that connected. Clones are handles to the same one.
 ///
@@ -22,6 +22,8 @@ struct Pinned {
     credentials: Credentials,
     pidfd: AsyncFd<OwnedFd>,
     proc_dir: OwnedFd,
+    /// `/proc/PID/cgroup`, once it has been compared.
+    cgroups: OnceLock<OwnedFd>,
     kernel: Arc<dyn Kernel>,
 }
 
@@ -74,6 +76,7 @@ impl Process {
             credentials,
             pidfd,
             proc_dir,
+            cgroups: OnceLock::new(),
             kernel: Arc::clone(kernel),
         })))
     }
@@ -106,6 +109,19 @@ impl Process {
     /// Whether it has not exited.
     pub fn alive(&self) -> bool {
         self.0.kernel.alive(self.pidfd())
+    }
+
+    /// Whether `/proc/PID/cgroup` reads as `text` now. It is kept open: where a kernel has several hierarchies it is compared before each thing
+    /// that is sent, and opening it costs more than reading it.
+    pub(crate) fn cgroups_read_as(&self, text: &[u8]) -> io::Result<bool> {
+        let open = match self.0.cgroups.get() {
+            Some(open) => open,
+            None => {
+                let opened = self.kernel().open_text(self.proc_dir(), ProcFile::Cgroup)?;
+                self.0.cgroups.get_or_init(|| opened)
+            }
+        };
+        self.kernel().reads_as(open.as_fd(), text)
     }
 
     /// Completes when it has exited.

@@ -12,7 +12,7 @@ use std::{
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 
-use super::{Credentials, FileId, Kernel, Namespace, PidfdInfo, ProcFile};
+use super::{Credentials, FileId, Kernel, Namespace, NamespaceId, PidfdInfo, ProcFile};
 
 /// What one process looks like.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ pub(crate) struct FakeState {
     pub(crate) calls: HashMap<&'static str, usize>,
     /// Happens to the peer right after its executable was read.
     pub(crate) after_executable: Option<fn(&mut FakeState)>,
-    ours: HashSet<FileId>,
+    ours: HashSet<NamespaceId>,
 }
 
 impl FakeKernel {
@@ -112,7 +112,7 @@ impl FakeKernel {
     fn name_of(&self, fd: BorrowedFd<'_>) -> String {
         let id = self.namespace_id(fd).unwrap();
         let mut entries = std::fs::read_dir(self.scratch.path()).unwrap().flatten();
-        let found = entries.find(|entry| std::os::unix::fs::DirEntryExt::ino(entry) == id.ino);
+        let found = entries.find(|entry| std::os::unix::fs::DirEntryExt::ino(entry) == id.0);
         found.unwrap().file_name().into_string().unwrap()
     }
 
@@ -200,7 +200,7 @@ impl Kernel for FakeKernel {
         Ok(executable)
     }
 
-    fn namespace(&self, proc_dir: BorrowedFd<'_>, which: Namespace) -> io::Result<FileId> {
+    fn namespace(&self, proc_dir: BorrowedFd<'_>, which: Namespace) -> io::Result<NamespaceId> {
         self.namespace_id(self.open_namespace(proc_dir, which)?.as_fd())
     }
 
@@ -212,12 +212,8 @@ impl Kernel for FakeKernel {
         })
     }
 
-    fn namespace_id(&self, namespace: BorrowedFd<'_>) -> io::Result<FileId> {
-        let stat = nix::sys::stat::fstat(namespace)?;
-        Ok(FileId {
-            dev: stat.st_dev,
-            ino: stat.st_ino,
-        })
+    fn namespace_id(&self, namespace: BorrowedFd<'_>) -> io::Result<NamespaceId> {
+        Ok(NamespaceId(nix::sys::stat::fstat(namespace)?.st_ino))
     }
 
     fn namespace_owner(&self, namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
@@ -249,5 +245,15 @@ impl Kernel for FakeKernel {
             ProcFile::Cgroup => process.cgroup,
         }
         .into_bytes())
+    }
+
+    fn open_text(&self, _: BorrowedFd<'_>, leaf: ProcFile) -> io::Result<OwnedFd> {
+        assert_eq!(leaf, ProcFile::Cgroup, "no other text is compared");
+        self.called("open_text");
+        self.open("cgroup")
+    }
+
+    fn reads_as(&self, _: BorrowedFd<'_>, expected: &[u8]) -> io::Result<bool> {
+        Ok(self.with(|state| state.peer.cgroup.as_bytes() == expected))
     }
 }

@@ -11,22 +11,26 @@ use std::{
     io::{self, Read},
     mem,
     ops::Range,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use nix::{
-    fcntl::{AtFlags, OFlag, openat},
+    fcntl::{OFlag, openat, readlinkat},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         socket::{getsockopt, sockopt},
-        stat::{FileStat, Mode, fstat, fstatat},
+        stat::{Mode, fstat},
+        uio::pread,
     },
 };
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::{Credentials, FileId, Kernel, Namespace, PidfdInfo, ProcFile};
+use super::{Credentials, FileId, Kernel, Namespace, NamespaceId, PidfdInfo, ProcFile};
 use crate::passed::PassedError;
 
 /// The kernel we run on.
@@ -119,8 +123,10 @@ impl Kernel for Linux {
         })
     }
 
-    fn namespace(&self, proc_dir: BorrowedFd<'_>, which: Namespace) -> io::Result<FileId> {
-        Ok(file_id(&fstatat(proc_dir, link(which), AtFlags::empty())?))
+    fn namespace(&self, proc_dir: BorrowedFd<'_>, which: Namespace) -> io::Result<NamespaceId> {
+        // The link's text, `user:[4026531837]`, has the number. To follow the link would make an inode each time, which costs twice as much.
+        let text = readlinkat(proc_dir, link(which))?;
+        namespace_in(text.as_bytes()).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     fn open_namespace(&self, proc_dir: BorrowedFd<'_>, which: Namespace) -> io::Result<OwnedFd> {
@@ -132,8 +138,8 @@ impl Kernel for Linux {
         )?)
     }
 
-    fn namespace_id(&self, namespace: BorrowedFd<'_>) -> io::Result<FileId> {
-        Ok(file_id(&fstat(namespace)?))
+    fn namespace_id(&self, namespace: BorrowedFd<'_>) -> io::Result<NamespaceId> {
+        Ok(NamespaceId(fstat(namespace)?.st_ino))
     }
 
     fn namespace_owner(&self, namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
@@ -147,13 +153,7 @@ impl Kernel for Linux {
     }
 
     fn read(&self, proc_dir: BorrowedFd<'_>, leaf: ProcFile, limit: usize) -> io::Result<Vec<u8>> {
-        let leaf = match leaf {
-            ProcFile::Stat => c"stat",
-            ProcFile::Status => c"status",
-            ProcFile::Cgroup => c"cgroup",
-        };
-        let file = openat(proc_dir, leaf, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-        let mut file = File::from(file);
+        let mut file = File::from(self.open_text(proc_dir, leaf)?);
         // One read gets nearly every such file whole; a second one says that it was the end.
         let mut text = vec![0; 1024.min(limit + 1)];
         let mut length = 0;
@@ -176,6 +176,33 @@ impl Kernel for Linux {
         }
         text.truncate(length);
         Ok(text)
+    }
+
+    fn open_text(&self, proc_dir: BorrowedFd<'_>, leaf: ProcFile) -> io::Result<OwnedFd> {
+        let leaf = match leaf {
+            ProcFile::Stat => c"stat",
+            ProcFile::Status => c"status",
+            ProcFile::Cgroup => c"cgroup",
+        };
+        Ok(openat(
+            proc_dir,
+            leaf,
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )?)
+    }
+
+    fn reads_as(&self, text: BorrowedFd<'_>, expected: &[u8]) -> io::Result<bool> {
+        // The kernel writes such a file anew at each read from its beginning, and gives it whole in one where there is room. Room for one
+        // byte more than is expected shows a longer one.
+        let mut read = vec![0; expected.len() + 1];
+        loop {
+            match pread(text, &mut read, 0) {
+                Ok(length) => return Ok(read[..length] == *expected),
+                Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 
@@ -271,11 +298,10 @@ fn link(which: Namespace) -> &'static CStr {
     }
 }
 
-fn file_id(stat: &FileStat) -> FileId {
-    FileId {
-        dev: stat.st_dev,
-        ino: stat.st_ino,
-    }
+/// The number in the text of a namespace's link, such as `user:[4026531837]`.
+fn namespace_in(text: &[u8]) -> Option<NamespaceId> {
+    let number = text.strip_suffix(b"]")?.rsplit(|&byte| byte == b'[').next()?;
+    std::str::from_utf8(number).ok()?.parse().ok().map(NamespaceId)
 }
 
 fn owned(answer: libc::c_long) -> io::Result<OwnedFd> {
@@ -283,5 +309,56 @@ fn owned(answer: libc::c_long) -> io::Result<OwnedFd> {
         // SAFETY: the kernel just made this descriptor for us; nobody else has it.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    fn ourselves() -> OwnedFd {
+        Linux
+            .open_proc(i32::try_from(std::process::id()).unwrap())
+            .unwrap()
+    }
+
+    #[test]
+    fn a_namespace_has_one_number_whether_it_is_read_or_opened() {
+        let dir = ourselves();
+        for which in [Namespace::User, Namespace::Pid] {
+            let opened = Linux.open_namespace(dir.as_fd(), which).unwrap();
+            assert_eq!(
+                Linux.namespace(dir.as_fd(), which).unwrap(),
+                Linux.namespace_id(opened.as_fd()).unwrap()
+            );
+        }
+        for odd in [
+            &b""[..],
+            b"]",
+            b"user:",
+            b"user:[]",
+            b"user:[1",
+            b"user:[-1]",
+            b"user:[x]",
+        ] {
+            assert_eq!(namespace_in(odd), None, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn an_open_text_is_told_from_a_longer_a_shorter_and_another_one() {
+        let dir = ourselves();
+        let text = Linux.read(dir.as_fd(), ProcFile::Cgroup, 1 << 16).unwrap();
+        let open = Linux.open_text(dir.as_fd(), ProcFile::Cgroup).unwrap();
+        let reads_as = |expected: &[u8]| Linux.reads_as(open.as_fd(), expected).unwrap();
+        let other: Vec<u8> = text.iter().map(|byte| byte ^ 1).collect();
+        assert!(reads_as(&text) && reads_as(&text), "as often as one likes");
+        assert!(
+            !reads_as(&text[..text.len() - 1])
+                && !reads_as(&[&text[..], b"0::/\n"].concat())
+                && !reads_as(&other)
+        );
     }
 }

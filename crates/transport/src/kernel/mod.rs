@@ -21,6 +21,11 @@ pub struct FileId {
     pub ino: u64,
 }
 
+/// A namespace as the kernel numbers it. All namespaces live on one file system of the kernel's, so the inode alone tells them apart; it is
+/// given to another one as soon as the namespace has ended.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct NamespaceId(pub u64);
+
 /// Which of the newer facilities this kernel offers. None is required; what lacks is said in health and log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct KernelSupport {
@@ -100,17 +105,21 @@ pub(crate) trait Kernel: Send + Sync {
     /// The file that the process executes.
     fn executable(&self, proc_dir: BorrowedFd<'_>) -> io::Result<FileId>;
     /// The identity of a namespace of the process.
-    fn namespace(&self, proc_dir: BorrowedFd<'_>, which: Namespace) -> io::Result<FileId>;
+    fn namespace(&self, proc_dir: BorrowedFd<'_>, which: Namespace) -> io::Result<NamespaceId>;
     /// A descriptor of a namespace of the process, which keeps that namespace from ending.
     fn open_namespace(&self, proc_dir: BorrowedFd<'_>, which: Namespace) -> io::Result<OwnedFd>;
     /// The identity of an open namespace.
-    fn namespace_id(&self, namespace: BorrowedFd<'_>) -> io::Result<FileId>;
+    fn namespace_id(&self, namespace: BorrowedFd<'_>) -> io::Result<NamespaceId>;
     /// The user namespace that owns an open namespace (`NS_GET_USERNS`).
     fn namespace_owner(&self, namespace: BorrowedFd<'_>) -> io::Result<OwnedFd>;
     /// The PID namespace above an open one (`NS_GET_PARENT`).
     fn namespace_parent(&self, namespace: BorrowedFd<'_>) -> io::Result<OwnedFd>;
     /// A small text file below `/proc/PID`, refused beyond `limit` bytes.
     fn read(&self, proc_dir: BorrowedFd<'_>, leaf: ProcFile, limit: usize) -> io::Result<Vec<u8>>;
+    /// The same file, to be [compared](Self::reads_as) many times.
+    fn open_text(&self, proc_dir: BorrowedFd<'_>, leaf: ProcFile) -> io::Result<OwnedFd>;
+    /// Whether an open text file reads as `expected` now, from its beginning to its end.
+    fn reads_as(&self, text: BorrowedFd<'_>, expected: &[u8]) -> io::Result<bool>;
 }
 
 /// The text files of `/proc/PID` that evidence is read from.

@@ -14,7 +14,8 @@ pub struct UdsLimits {
     /// Connections of one uid in all its control groups: whoever may make groups (a user's systemd, rootless
     /// containers) has as many accounts of the kind above as it likes.
     pub per_user: usize,
-    /// Connections in all. Each costs three descriptors and some kilobytes. An eighth of them is kept for uids that
+    /// Connections in all. Each costs three descriptors, one more where there are several cgroup hierarchies, and some
+    /// kilobytes. An eighth of them is kept for uids that
     /// hold few: several users together do not shut out another.
     pub total: usize,
     /// How long a client may take to say that it speaks HTTP/2.
