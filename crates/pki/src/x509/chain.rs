@@ -62,7 +62,7 @@ impl Chain {
             return Err(VerifyChainError::Ca);
         }
         let path = Path::find(&self.leaf, &self.intermediates, authorities, Profile::Any, now)?;
-        second_opinion::confirm(&path, Purpose::Any, now).map_err(VerifyChainError::SecondOpinion)?;
+        second_opinion::confirm(&path, Purpose::Any, &[], now).map_err(VerifyChainError::SecondOpinion)?;
         Ok(VerifiedChain::of(&path))
     }
 
@@ -80,7 +80,7 @@ impl Chain {
             .x509_authorities(id.trust_domain())
             .ok_or_else(|| VerifyError::NoBundle(id.trust_domain().clone()))?;
         let path = Path::find(&self.leaf, &self.intermediates, authorities, Profile::Svid, now)?;
-        second_opinion::confirm(&path, Purpose::Client, now).map_err(VerifyError::SecondOpinion)?;
+        second_opinion::confirm(&path, Purpose::Client, &[], now).map_err(VerifyError::SecondOpinion)?;
         Ok((id, VerifiedChain::of(&path)))
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Extensions {
     pub(super) name_constraints: Option<NameConstraints>,
     pub(super) subject_key_id: Option<Vec<u8>>,
     pub(super) authority_key_id: Option<Vec<u8>>,
+    /// As it stands there: it is read where a revocation list asks for it, and no rule of paths does.
+    pub(super) crl_distribution_points: Option<Vec<u8>>,
     /// Something critical that is none of the above.
     pub(super) unknown_critical: bool,
 }
@@ -61,21 +63,7 @@ impl Extensions {
     /// From the content of `SEQUENCE OF Extension`.
     pub(super) fn parse(content: &[u8]) -> Result<Self, NotDer> {
         let mut found = Self::default();
-        let mut seen: Vec<&[u8]> = Vec::new();
-        let mut list = Reader::new(content);
-        while !list.is_empty() {
-            let mut fields = Reader::new(list.read(der::SEQUENCE)?);
-            let oid = fields.read_oid()?;
-            let critical = fields.read_default_false()?;
-            let value = fields.read(der::OCTET_STRING)?;
-            fields.finish()?;
-            // An extension that stands there twice has two meanings (RFC 5280 4.2).
-            if seen.contains(&oid) || seen.len() == MAX_EXTENSIONS {
-                return Err(NotDer);
-            }
-            seen.push(oid);
-            found.take(oid, critical, value)?;
-        }
+        each(content, |oid, critical, value| found.take(oid, critical, value))?;
         Ok(found)
     }
 
@@ -91,6 +79,10 @@ impl Extensions {
             [0x55, 0x1d, 17] => self.alternative_names = Some(AlternativeNames::parse(critical, value)?),
             [0x55, 0x1d, 19] => self.basic_constraints = Some(BasicConstraints::parse(value)?),
             [0x55, 0x1d, 30] => self.name_constraints = Some(NameConstraints::parse(value)?),
+            [0x55, 0x1d, 31] => {
+                self.crl_distribution_points = Some(value.to_vec());
+                self.unknown_critical |= critical;
+            }
             [0x55, 0x1d, 35] => {
                 let mut fields = Reader::new(whole(value, der::SEQUENCE)?);
                 self.authority_key_id = fields.read_optional(0x80)?.map(<[u8]>::to_vec);
@@ -186,6 +178,29 @@ impl AlternativeNames {
         // RFC 5280 4.2.1.6: at least one.
         if count == 0 { Err(NotDer) } else { Ok(found) }
     }
+}
+
+/// Gives each of `SEQUENCE OF Extension` to `take`: its identifier, whether it is critical, its value.
+pub(super) fn each<'a, E: From<NotDer>>(
+    content: &'a [u8],
+    mut take: impl FnMut(&'a [u8], bool, &'a [u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut seen: Vec<&[u8]> = Vec::new();
+    let mut list = Reader::new(content);
+    while !list.is_empty() {
+        let mut fields = Reader::new(list.read(der::SEQUENCE)?);
+        let oid = fields.read_oid()?;
+        let critical = fields.read_default_false()?;
+        let value = fields.read(der::OCTET_STRING)?;
+        fields.finish()?;
+        // An extension that stands there twice has two meanings (RFC 5280 4.2).
+        if seen.contains(&oid) || seen.len() == MAX_EXTENSIONS {
+            return Err(NotDer.into());
+        }
+        seen.push(oid);
+        take(oid, critical, value)?;
+    }
+    Ok(())
 }
 
 /// The content of the one value that fills all of `value`.

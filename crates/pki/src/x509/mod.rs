@@ -8,6 +8,7 @@
 //! downstream's request ──issue_intermediate──▶ chain, root left out ──UpheldAuthority::accept──▶ IssuingAuthority, at the downstream
 //!
 //! chain ──Certificate::parse──▶ leaf rules (XS 2 to 5) ──▶ bundle of *its* trust domain ──▶ path ──▶ VerifiedX509Svid
+//!                                                    revocation lists, where somebody has them ──▲
 //! ```
 //!
 //! A certificate is taken apart once, strictly: one DER form, every extension accounted for. The path is then built and
@@ -28,6 +29,7 @@ mod name;
 mod name_constraints;
 mod path;
 mod raw_name;
+mod revocation;
 mod second_opinion;
 mod serial;
 mod shown;
@@ -50,18 +52,25 @@ pub use leaf::LeafError;
 pub use name::{Name, NameAttribute, NameError};
 pub use path::PathError;
 pub use raw_name::{RawName, RawNameError};
+pub use revocation::{
+    MAX_REVOCATION_LIST, MAX_REVOCATION_LISTS, MAX_REVOKED, Reason, RevocationError, RevocationList,
+    RevocationListError, Revoked,
+};
 pub use serial::{NoRandomness, ParseSerialError, Serial};
 pub use shown::{ShownCertificate, shown_chain};
 pub use svid::{ParseSvidError, X509Svid};
 pub use upheld::{UpheldAuthority, UpheldError};
 pub use validity::Validity;
 pub use verify::{
-    ChainError, MAX_CHAIN, MAX_CHAIN_BYTES, VerifiedX509Svid, VerifyError, X509BundleSource, verify_x509_svid,
+    ChainError, MAX_CHAIN, MAX_CHAIN_BYTES, VerifiedX509Svid, VerifyError, X509BundleSource,
+    verify_unrevoked_x509_svid, verify_x509_svid,
 };
 
 pub use rustls_pki_types::CertificateDer;
 
 #[cfg(test)]
 mod limbo;
+#[cfg(test)]
+mod test_pki;
 #[cfg(test)]
 mod tests;

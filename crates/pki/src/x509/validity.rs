@@ -5,9 +5,9 @@ use muster_identity::UnixTime;
 use crate::der::{NotDer, Reader};
 
 /// Tag of `UTCTime`.
-const UTC_TIME: u8 = 0x17;
+pub(super) const UTC_TIME: u8 = 0x17;
 /// Tag of `GeneralizedTime`.
-const GENERALIZED_TIME: u8 = 0x18;
+pub(super) const GENERALIZED_TIME: u8 = 0x18;
 
 /// First and last second at which a certificate counts, both included (RFC 5280 4.1.2.5).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -37,7 +37,7 @@ impl Validity {
 }
 
 /// `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ`: the only forms that RFC 5280 4.1.2.5 leaves.
-fn time(fields: &mut Reader<'_>) -> Result<UnixTime, NotDer> {
+pub(super) fn time(fields: &mut Reader<'_>) -> Result<UnixTime, NotDer> {
     let (tag, text) = fields.read_any()?;
     let (year, rest) = match (tag, text.len()) {
         (UTC_TIME, 13) => {

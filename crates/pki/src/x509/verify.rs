@@ -7,6 +7,7 @@ use super::authority::X509Authority;
 use super::certificate::{Certificate, CertificateError};
 use super::leaf::{self, LeafError};
 use super::path::{Path, PathError, Profile};
+use super::revocation::{self, RevocationError, RevocationList};
 use super::second_opinion::{self, Purpose};
 
 /// Most certificates in a chain.
@@ -83,6 +84,29 @@ pub fn verify_x509_svid(
     bundles: &impl X509BundleSource,
     now: UnixTime,
 ) -> Result<VerifiedX509Svid, VerifyError> {
+    verify(chain, bundles, None, now)
+}
+
+/// The same, and none of its certificates below the authority was revoked: each is covered by one of these lists, and
+/// named by none (RFC 5280 6.3).
+///
+/// # Errors
+/// Names the rule that was broken, and its section. Also where no list covers a certificate.
+pub fn verify_unrevoked_x509_svid(
+    chain: &[CertificateDer<'_>],
+    bundles: &impl X509BundleSource,
+    lists: &[RevocationList],
+    now: UnixTime,
+) -> Result<VerifiedX509Svid, VerifyError> {
+    verify(chain, bundles, Some(lists), now)
+}
+
+fn verify(
+    chain: &[CertificateDer<'_>],
+    bundles: &impl X509BundleSource,
+    lists: Option<&[RevocationList]>,
+    now: UnixTime,
+) -> Result<VerifiedX509Svid, VerifyError> {
     let (leaf, intermediates) = parse_chain(chain)?;
     let id = leaf::check(&leaf)?;
     // WA 4.6, FD 7.3: the trust domain chooses the authorities; those of others are not looked at.
@@ -90,7 +114,11 @@ pub fn verify_x509_svid(
         .x509_authorities(id.trust_domain())
         .ok_or_else(|| VerifyError::NoBundle(id.trust_domain().clone()))?;
     let path = Path::find(&leaf, &intermediates, authorities, Profile::Svid, now)?;
-    second_opinion::confirm(&path, Purpose::Client, now).map_err(VerifyError::SecondOpinion)?;
+    let believed = match lists {
+        Some(lists) => revocation::check(&path, lists, now)?,
+        None => Vec::new(),
+    };
+    second_opinion::confirm(&path, Purpose::Client, &believed, now).map_err(VerifyError::SecondOpinion)?;
     if !bundles.admits(&id) {
         return Err(VerifyError::OutOfScope(id));
     }
@@ -160,6 +188,9 @@ pub enum VerifyError {
     /// No path to an authority of the bundle.
     #[error(transparent)]
     Path(#[from] PathError),
+    /// A certificate of the path was revoked, or nobody can say that it was not.
+    #[error(transparent)]
+    Revocation(#[from] RevocationError),
     /// Our rules found a path that the second opinion refuses.
     #[error("the path was refused by the second opinion")]
     SecondOpinion(#[source] webpki::Error),
@@ -179,6 +210,7 @@ impl VerifyError {
             Self::Leaf(error) => error.section(),
             Self::NoBundle(_) => "Workload API 4.6",
             Self::Path(error) => error.section(),
+            Self::Revocation(error) => error.section(),
             Self::SecondOpinion(_) => "X509-SVID 5.1",
             Self::OutOfScope(_) => "project policy",
         }

@@ -1,50 +1,12 @@
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
-use time::OffsetDateTime;
-
 use super::*;
-
-const NOW: i64 = 1_800_000_000;
-
-struct Ca {
-    der: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-fn params(name: &str) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.not_before = OffsetDateTime::from_unix_timestamp(NOW - 60).unwrap();
-    params.not_after = OffsetDateTime::from_unix_timestamp(NOW + 3600).unwrap();
-    params
-}
+use crate::x509::test_pki::{self, Ca, NOW, for_clients_alone};
 
 fn ca(name: &str, above: Option<&Ca>) -> Ca {
-    let mut params = params(name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    // What no X.509-SVID's issuer may have.
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let key = KeyPair::generate().unwrap();
-    let certificate = match above {
-        Some(above) => params.signed_by(&key, &above.issuer),
-        None => params.self_signed(&key),
-    };
-    Ca {
-        der: certificate.unwrap().der().clone(),
-        issuer: Issuer::new(params, key),
-    }
+    test_pki::ca(name, above, for_clients_alone)
 }
 
-fn leaf(above: &Ca, change: impl FnOnce(&mut CertificateParams)) -> CertificateDer<'static> {
-    let mut params = params("machine one");
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    change(&mut params);
-    let key = KeyPair::generate().unwrap();
-    params.signed_by(&key, &above.issuer).unwrap().der().clone()
+fn leaf(above: &Ca, change: impl FnOnce(&mut rcgen::CertificateParams)) -> CertificateDer<'static> {
+    test_pki::leaf("machine one", above, change)
 }
 
 fn verify(chain: &[CertificateDer<'_>], root: &Ca, now: i64) -> Result<VerifiedChain, VerifyChainError> {
