@@ -1,5 +1,14 @@
-//! `fuzz [SECONDS] [--keep] [TARGET]...`: tries each target for so many seconds (60 without it). `--keep` adds what reaches new
-//! code to `fuzz/corpus`. An input that is not survived is written beside, and the program ends with 1.
+//! `fuzz`: tries the targets for as long as it is told to.
+//!
+//! ```text
+//! fuzz [SECONDS] [--keep] [TARGET]...
+//!
+//! seeds, corpus/<target>/ ─Session─▶ mutations, SECONDS (60) for each target ─┬─ new code reached, with --keep ─▶ corpus/<target>/
+//!                                                                             └─ not survived ─▶ found-<target>, exit code 1
+//! ```
+//!
+//! What a target promises, and how inputs are mutated, is in the library. Built plainly it has no counters and mutates
+//! blindly; `fuzz/run` builds with them. Exit code 2: a command line that it does not understand, or no corpus to read.
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
