@@ -44,7 +44,8 @@ impl Bundles {
 
     /// Puts `bundle` in the place of the one of its trust domain. Whether that changed anything.
     ///
-    /// An older one than what is held is kept out (I3), unless it comes from another store than the last ones did: then numbers can't be compared.
+    /// An older one than what is held is kept out (I3), unless it comes from another store than the last ones did, or from none: then
+    /// numbers can't be compared.
     pub(super) fn put(&mut self, bundle: &Arc<Bundle>, scope: &Scope, store: Option<StoreId>) -> bool {
         let trust_domain = bundle.trust_domain();
         let same_store = self.store.is_some() && self.store == store;

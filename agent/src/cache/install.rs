@@ -33,8 +33,24 @@ pub struct BundleNews {
     pub bundles: Vec<(Bundle, Scope)>,
     /// Trust domains that this node no longer has to do with.
     pub removed: Vec<TrustDomain>,
+    /// Trust domains whose bundles count anew: an older number says nothing there.
+    pub restored: BTreeSet<TrustDomain>,
     /// All that this node has to do with, when the server named them all: what else is held is forgotten.
     pub named: Option<BTreeSet<TrustDomain>>,
+}
+
+impl BundleNews {
+    /// Bundles that are narrowed to nothing, and no more news than these.
+    pub fn unnarrowed(store: StoreId, bundles: Vec<Bundle>) -> Self {
+        let bundles = bundles.into_iter().map(|bundle| (bundle, Scope::all()));
+        Self {
+            store,
+            bundles: bundles.collect(),
+            removed: Vec::new(),
+            restored: BTreeSet::new(),
+            named: None,
+        }
+    }
 }
 
 /// The update is older than what is held, and nothing was changed (I3).
@@ -106,12 +122,9 @@ impl Cache {
         removed: &[TrustDomain],
         now: UnixTime,
     ) {
-        let unnarrowed = bundles.into_iter().map(|bundle| (bundle, Scope::all()));
         let news = BundleNews {
-            store,
-            bundles: unnarrowed.collect(),
             removed: removed.to_vec(),
-            named: None,
+            ..BundleNews::unnarrowed(store, bundles)
         };
         self.install_bundle_news(news, now);
     }
@@ -121,7 +134,8 @@ impl Cache {
         let (mut changed, before) = (BTreeSet::new(), Arc::clone(self.bundles.own()));
         for (bundle, scope) in news.bundles {
             let name = bundle.trust_domain().clone();
-            if self.bundles.put(&Arc::new(bundle), &scope, Some(news.store)) {
+            let comparable = (!news.restored.contains(&name)).then_some(news.store);
+            if self.bundles.put(&Arc::new(bundle), &scope, comparable) {
                 changed.insert(name);
             }
         }

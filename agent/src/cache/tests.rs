@@ -503,6 +503,7 @@ fn foreign_bundles_that_the_server_did_not_name_are_forgotten_and_a_narrowing_is
                 .map(|name| (Bundle::new(name.clone()), scope.clone()))
                 .collect(),
             removed: Vec::new(),
+            restored: BTreeSet::new(),
             named: all.then(|| names.into_iter().collect()),
         }
     };

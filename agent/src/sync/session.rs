@@ -234,6 +234,7 @@ impl Session {
             store,
             bundles,
             removed,
+            restored: BTreeSet::new(),
             named,
         }))
     }

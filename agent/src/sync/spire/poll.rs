@@ -16,7 +16,7 @@ use super::entries::{self, Manner};
 use super::lineage::Lineage;
 use super::listing::{Difference, Held};
 use super::revision::store_of;
-use crate::cache::{Cache, StaleUpdate, Update};
+use crate::cache::{BundleNews, Cache, StaleUpdate, Update};
 
 /// How long a poll may take.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -51,7 +51,7 @@ impl Memory {
             own,
             store,
             manner: Manner::UNKNOWN,
-            lineage: Lineage::new(store),
+            lineage: Lineage::default(),
             unreadable: BTreeMap::new(),
             complaints: BTreeMap::new(),
             introduced: false,
@@ -116,8 +116,18 @@ impl Memory {
             .filter(|name| !difference.federates_with.contains(*name) || bundles.absent.contains(*name))
             .cloned()
             .collect();
-        let lineage = self.lineage.judge(pairs(cache, &bundles.bundles));
-        cache.install_bundles(lineage, bundles.bundles, &gone, now);
+        let restored = self.lineage.judge(pairs(cache, &bundles.bundles));
+        for name in &restored {
+            warn!(trust_domain = %name, "every poll brings an older trust bundle than the one that is held; it counts from now on");
+        }
+        cache.install_bundle_news(
+            BundleNews {
+                removed: gone,
+                restored,
+                ..BundleNews::unnarrowed(self.store, bundles.bundles)
+            },
+            now,
+        );
 
         let held = cache.position();
         let known = self.gave(held);

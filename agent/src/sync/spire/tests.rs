@@ -206,6 +206,32 @@ async fn bundles_of_other_trust_domains_come_with_their_entries_and_go_with_them
 }
 
 #[tokio::test]
+async fn a_bundle_that_was_restored_lets_in_no_older_one_of_another_trust_domain() {
+    let mut polling = Polling::begin().await;
+    let mut federated = entry("a", 0, 0);
+    federated.federates_with = vec!["other.org".into()];
+    let other = types::Bundle {
+        trust_domain: "other.org".into(),
+        sequence_number: 9,
+        ..types::Bundle::default()
+    };
+    {
+        let mut state = polling.server.state();
+        (state.entries, state.federated, state.sequence) = (vec![federated], vec![other], 5);
+    }
+    polling.poll().await.unwrap();
+    polling.server.state().federated[0].sequence_number = 2;
+    polling.poll().await.unwrap();
+    polling.poll().await.unwrap();
+    // The third time, when it is believed, a server answers that lags behind with the own one.
+    polling.server.state().sequence = 4;
+    polling.poll().await.unwrap();
+    let other = polling.cache.federated().next().map(|bundle| bundle.sequence());
+    let held = (polling.cache.own_bundle().sequence(), other);
+    assert_eq!(held, (Some(5), Some(Some(2))));
+}
+
+#[tokio::test]
 async fn an_authority_that_can_not_be_used_does_not_hide_the_others() {
     let mut polling = Polling::begin().await;
     polling.server.state().more_authorities = vec![types::X509Certificate {
