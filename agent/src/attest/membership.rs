@@ -53,20 +53,18 @@ impl Membership {
 
     /// How the bundle stands to the authority above the node's certificate.
     pub fn own_authority(&self) -> AuthorityStanding {
-        let own = self.state.identity.as_ref().map(|own| own.svid.authority_id());
-        self.standing(own.flatten())
+        self.own_authority_in(&self.state.bundle)
+    }
+
+    /// How `bundle` stands to it.
+    pub fn own_authority_in(&self, bundle: &Bundle) -> AuthorityStanding {
+        let own = self.state.identity.as_ref();
+        standing(bundle, own.and_then(|own| own.svid.authority_id()))
     }
 
     /// How the bundle stands to the authority above the certificate that the server showed last.
     pub fn servers_authority(&self) -> AuthorityStanding {
-        self.standing(self.server.authority_id())
-    }
-
-    /// What can't be named is left to its own end.
-    fn standing(&self, authority: Option<AuthorityId>) -> AuthorityStanding {
-        authority.map_or(AuthorityStanding::Trusted, |id| {
-            self.state.bundle.x509_standing(&id)
-        })
+        standing(&self.state.bundle, self.server.authority_id())
     }
 
     /// Another address of the same server.
@@ -179,4 +177,9 @@ impl Membership {
             shown: self.server.clone(),
         })
     }
+}
+
+/// What can't be named is left to its own end.
+fn standing(bundle: &Bundle, authority: Option<AuthorityId>) -> AuthorityStanding {
+    authority.map_or(AuthorityStanding::Trusted, |id| bundle.x509_standing(&id))
 }

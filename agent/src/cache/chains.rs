@@ -9,13 +9,12 @@ use muster_pki::x509::{AuthorityId, X509Svid};
 
 use super::machine::Cache;
 use super::view::HeldX509;
+use crate::rotate::Worth;
 
 /// How many revoked authorities are remembered: what they signed may still be on its way here.
 const MOST_REVOKED: usize = 64;
 /// How many SVIDs below a tainted authority are made again in a second: all nodes hear of it at once.
 const REMADE_A_SECOND: usize = 100;
-/// How long what comes below a tainted authority all the same may stay: its server has no better one yet.
-const TAINTED_STAYS: i64 = 30;
 
 /// SVIDs by the authority above them.
 #[derive(Debug, Default)]
@@ -122,6 +121,16 @@ impl Cache {
             .flat_map(|authority| self.chains.below(authority.id()))
             .collect();
         self.make_again(stale, now);
+        if gains_an_authority(before, &own) {
+            let tainted = own
+                .x509_authorities()
+                .iter()
+                .filter(|authority| authority.tainted());
+            let makeshifts = tainted
+                .flat_map(|authority| self.chains.below(authority.id()))
+                .collect();
+            self.renewals.hope(makeshifts, REMADE_A_SECOND, now);
+        }
         let keys = |key: &KeyId| own.jwt_standing(key) == AuthorityStanding::Trusted;
         let dropped = self.tokens.retain_signed_by(keys);
         self.outdated_totals.jwt += u64::try_from(dropped).unwrap_or(0);
@@ -140,13 +149,12 @@ impl Cache {
         self.make_again(stale, now);
     }
 
-    /// One that came below a tainted authority: from before the taint was known there, or because there is no other yet.
-    pub(super) fn came_tainted(&mut self, id: &EntryId, above: Option<&AuthorityId>, now: UnixTime) {
+    /// One came. Below a tainted authority it is a makeshift: from before the taint was known there, or because there is no other yet.
+    pub(super) fn came_below(&mut self, id: &EntryId, above: Option<&AuthorityId>, now: UnixTime) {
         let own = self.bundles.own();
-        if above.is_some_and(|above| own.x509_standing(above) == AuthorityStanding::Tainted) {
-            let later = UnixTime::from_secs(now.as_secs().saturating_add(TAINTED_STAYS));
-            self.renewals.by(id, later);
-        }
+        let tainted = above.is_some_and(|above| own.x509_standing(above) == AuthorityStanding::Tainted);
+        let worth = if tainted { Worth::Makeshift } else { Worth::Good };
+        self.renewals.judge(id, worth, now);
     }
 
     fn make_again(&mut self, stale: Vec<EntryId>, now: UnixTime) {
@@ -164,6 +172,15 @@ impl Cache {
             self.dirty.extend(self.groups.of_entry(&id));
         }
     }
+}
+
+/// Whether `own` has an authority to sign with that was not in the bundle `before`.
+pub(crate) fn gains_an_authority(before: &Bundle, own: &Bundle) -> bool {
+    let mut usable = own
+        .x509_authorities()
+        .iter()
+        .filter(|authority| !authority.tainted());
+    usable.any(|authority| before.x509_standing(authority.id()) == AuthorityStanding::Absent)
 }
 
 fn remember<T: Clone + PartialEq>(all: &mut VecDeque<T>, one: &T) {

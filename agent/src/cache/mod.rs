@@ -26,6 +26,7 @@ mod view;
 mod views;
 
 pub use chains::OutdatedTotals;
+pub(crate) use chains::gains_an_authority;
 pub use handle::{Handle, HeldJwt, JwtFetchError, JwtOrder};
 pub use install::{BundleNews, StaleUpdate, Update};
 pub use kept::Kept;

@@ -118,7 +118,9 @@ impl Cache {
                 Err(SignFailure::Refused) => Outcome::Refused,
             };
             self.renewals.finished(&entry_id, outcome, now);
-            self.came_tainted(&entry_id, above.as_ref(), now);
+            if matches!(outcome, Outcome::Issued(_)) {
+                self.came_below(&entry_id, above.as_ref(), now);
+            }
             if !self.svids.contains_key(&entry_id) {
                 self.failed.insert(entry_id.clone());
             }

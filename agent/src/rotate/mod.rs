@@ -7,4 +7,4 @@ mod jitter;
 mod renewals;
 
 pub use jitter::Jitter;
-pub use renewals::{Outcome, Renewals, Validity};
+pub use renewals::{Outcome, Renewals, Validity, Worth};

@@ -18,6 +18,11 @@ const SPREAD: i64 = 5;
 /// How far apart nodes begin to make again what an authority has signed that is trusted no more.
 const START_SPREAD: i64 = 2;
 
+/// How long the first makeshift stays: what was under way during a taint is replaced by then.
+const FIRST_STAY: i64 = 30;
+/// The longest that one stays. Whoever signs has nothing better, and asking does not make it; each answer costs a signature.
+const LONGEST_STAY: i64 = 900;
+
 /// From when to when a credential counts, by this machine's clock.
 ///
 /// The beginning is the moment it was received and not its notBefore: issuers set that back, and against a skewed clock it would make fresh
@@ -41,6 +46,15 @@ pub enum Outcome {
     Refused,
 }
 
+/// Whether a credential that came is one to live with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Worth {
+    /// Until its time has come.
+    Good,
+    /// It counts, but whoever issued it has had to do without something better: its authority is tainted.
+    Makeshift,
+}
+
 /// When each of many credentials is to be renewed. `K` names a credential.
 #[derive(Debug)]
 pub struct Renewals<K> {
@@ -55,6 +69,8 @@ struct Plan {
     step: Step,
     held: Option<Validity>,
     failures: u32,
+    /// How many makeshifts came in a row.
+    makeshifts: u32,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -119,6 +135,34 @@ impl<K: Clone + Ord> Renewals<K> {
         {
             self.step(key.clone(), Step::Waiting(at), |_| {});
         }
+    }
+
+    /// What `key` holds since now is worth so much. A makeshift is asked for again soon, and each in a row twice as late as the one before.
+    pub fn judge(&mut self, key: &K, worth: Worth, now: UnixTime) {
+        let Some(plan) = self.plans.get_mut(key) else {
+            return;
+        };
+        match worth {
+            Worth::Good => plan.makeshifts = 0,
+            Worth::Makeshift => {
+                let stay = FIRST_STAY
+                    .saturating_mul(1 << plan.makeshifts.min(16))
+                    .min(LONGEST_STAY);
+                plan.makeshifts = plan.makeshifts.saturating_add(1);
+                self.by(key, later(now, stay));
+            }
+        }
+    }
+
+    /// There may soon be something better for those of `keys` that hold makeshifts: they are asked for again after the first stay, as by [`Renewals::make_again`].
+    pub fn hope(&mut self, mut keys: Vec<K>, a_second: usize, now: UnixTime) {
+        keys.retain(|key| self.plans.get(key).is_some_and(|plan| plan.makeshifts > 0));
+        for key in &keys {
+            if let Some(plan) = self.plans.get_mut(key) {
+                plan.makeshifts = 0;
+            }
+        }
+        self.make_again(keys, a_second, later(now, FIRST_STAY));
     }
 
     /// `key` is held, for instance since before a restart; it is renewed in time.
@@ -286,6 +330,7 @@ impl<K: Clone + Ord> Renewals<K> {
             step,
             held: None,
             failures: 0,
+            makeshifts: 0,
         });
         if let Step::Waiting(at) = plan.step {
             self.wakes.remove(&(at, key.clone()));

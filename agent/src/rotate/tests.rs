@@ -38,6 +38,35 @@ fn a_year_of_hourly_credentials_is_renewed_at_half_life() {
 }
 
 #[test]
+fn makeshifts_are_asked_for_again_at_growing_intervals_until_there_is_hope_or_something_good() {
+    let mut renewals = Renewals::new(Jitter::seeded(1));
+    renewals.want(1, at(0));
+    let day = 24 * 3600;
+    let mut ask = |from: i64, end: i64, worth: Worth| {
+        let mut waits = Vec::new();
+        let mut last = from;
+        while let Some(wake) = renewals.next_wake().filter(|wake| wake.as_secs() < end) {
+            waits.push(wake.as_secs() - last);
+            last = wake.as_secs();
+            renewals.due(wake, 1);
+            renewals.finished(&1, issued(last, day), wake);
+            renewals.judge(&1, worth, wake);
+        }
+        renewals.hope(vec![1, 2], 1, at(end));
+        waits
+    };
+    let waits = ask(0, 10_000, Worth::Makeshift);
+    assert_eq!(waits[..8], [0, 30, 60, 120, 240, 480, 900, 900]);
+    let waits = ask(10_000, 10_500, Worth::Makeshift);
+    assert!((30..=30 + START_SPREAD).contains(&waits[0]), "{waits:?}");
+    assert_eq!(waits[1..3], [30, 60]);
+    // One that is good lives for half its life, and no hope changes that.
+    let waits = ask(10_500, 12_000, Worth::Good);
+    assert_eq!(waits.len(), 1, "{waits:?}");
+    assert!(renewals.next_wake().unwrap().as_secs() > 12_000 + day / 3);
+}
+
+#[test]
 fn an_outage_is_retried_with_growing_waits_and_the_credential_is_fought_for_at_its_end() {
     let mut renewals = Renewals::new(Jitter::seeded(2));
     renewals.held(

@@ -261,10 +261,9 @@ impl Link {
             Event::Bundles(news) => {
                 self.handle
                     .with(|cache, now| cache.install_bundle_news(news, now));
-                let (own, before) = (self.handle.own_bundle(), self.membership.own_authority());
-                self.membership.learn(own).await?;
+                let before = self.learn_bundle().await?;
                 self.acknowledge(streams);
-                self.follow_authorities(before)?;
+                self.follow_authorities(&before)?;
             }
             Event::Heartbeat { server_time } => self.compare_clocks(server_time),
             Event::Nothing => {}

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use muster_identity::UnixTime;
 use muster_pki::KeyAlgorithm;
-use muster_pki::bundle::{AuthorityStanding, Bundle, Succession};
+use muster_pki::bundle::AuthorityStanding;
 use muster_plugin_api::NodeAttestor;
 use muster_runtime::{Backoff, Clock, Condition, Readiness, ReadinessGuard, SigningPool, Stop};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use super::kind::Kind;
 use super::link_error::LinkError;
@@ -19,10 +19,10 @@ use super::metrics::LinkMetrics;
 use super::session::AboutNode;
 use super::spire::{CallError, Memory};
 use super::timepiece::Timepiece;
-use crate::attest::{Denial, Membership, fetch_bundle};
+use crate::attest::{Denial, Membership};
 use crate::cache::{Cache, Handle, JwtOrder, SignFailure};
 use crate::keep::NodeStoreError;
-use crate::rotate::{Jitter, Outcome, Renewals, Validity};
+use crate::rotate::{Jitter, Renewals, Validity};
 
 /// The first and the longest wait between attempts to reach the server.
 const WAITS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
@@ -31,8 +31,6 @@ const WAIT_DENIED: Duration = Duration::from_secs(60);
 
 /// How soon a node may prove itself anew a second time without waiting.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// How long a certificate below a tainted authority is kept that came after the taint.
-const TAINTED_STAYS: Duration = Duration::from_secs(30);
 
 /// A connection that stood for so long is opened anew at once when it breaks.
 pub(super) const STEADY: Duration = Duration::from_secs(1);
@@ -120,7 +118,7 @@ pub(super) enum End {
 
 /// Whether it is known why the server ended a connection, and something was done about it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Explained {
+pub(super) enum Explained {
     Yes,
     No,
 }
@@ -307,59 +305,6 @@ impl Link {
         self.starting = None;
     }
 
-    /// The bundle changed: the node's own certificate follows its authority as every SVID does, and a server whose authority was revoked is one no more.
-    pub(super) fn follow_authorities(&mut self, before: AuthorityStanding) -> Result<(), LinkError> {
-        let now = self.clock.now();
-        match self.membership.own_authority() {
-            AuthorityStanding::Tainted if before == AuthorityStanding::Trusted => {
-                info!("the authority of the node's certificate is tainted; it is renewed");
-                self.renewals.make_again(vec![()], 1, now);
-            }
-            // The connection it came by ends with it, and a new one begins with the node's proof.
-            AuthorityStanding::Absent => self.renewals.want((), now),
-            AuthorityStanding::Tainted | AuthorityStanding::Trusted => {}
-        }
-        match self.membership.servers_authority() {
-            AuthorityStanding::Absent => Err(LinkError::Revoked),
-            AuthorityStanding::Tainted | AuthorityStanding::Trusted => Ok(()),
-        }
-    }
-
-    /// The authority of the node's certificate may have been revoked while the node was away. Anybody may ask a server for its bundle, and this one has proven itself by the
-    /// bundle that is held: what it says then counts as if it had been pushed.
-    async fn look_at_bundle(&mut self, stop: &Stop) -> Result<Explained, LinkError> {
-        let dial = self.membership.dial_as_nobody()?;
-        let asked = async move { Ok::<_, LinkError>(fetch_bundle(dial.connect().await?).await?) };
-        let Some(bundle) = self.meanwhile(stop, asked).await else {
-            return Ok(Explained::No);
-        };
-        let bundle = Arc::new(bundle?);
-        let held = self.handle.own_bundle();
-        let own = self.membership.state().identity.as_ref();
-        let above = own.and_then(|own| own.svid.authority_id());
-        let revoked = above.is_some_and(|above| bundle.x509_standing(&above) == AuthorityStanding::Absent);
-        if !revoked
-            || bundle.trust_domain() != held.trust_domain()
-            || held.compare_fetched(&bundle) == Succession::Older
-        {
-            return Ok(Explained::No);
-        }
-        warn!("the authority of the node's certificate was revoked while the node was away");
-        self.handle.with(|cache, now| {
-            if let Some(position) = cache.position() {
-                cache.install_bundles(position.store, vec![Bundle::clone(&bundle)], &[], now);
-            }
-        });
-        self.membership.learn(bundle).await?;
-        Ok(Explained::Yes)
-    }
-
-    /// How many SVIDs are below a tainted authority still, the node's own among them.
-    pub(super) fn outdated(&self) -> usize {
-        let own = self.membership.own_authority() == AuthorityStanding::Tainted;
-        self.handle.read(crate::cache::Cache::outdated) + usize::from(own)
-    }
-
     /// Waits for `future`; if the server is known to be away, whoever orders meanwhile hears so at once. None: it is to stop.
     pub(super) async fn meanwhile<T>(&mut self, stop: &Stop, future: impl Future<Output = T>) -> Option<T> {
         let mut future = std::pin::pin!(future);
@@ -376,30 +321,6 @@ impl Link {
                 }
             }
         }
-    }
-
-    /// The node has a new certificate.
-    pub(super) async fn adopt(
-        &mut self,
-        svid: muster_pki::x509::X509Svid,
-        key: &muster_pki::LocalKey,
-    ) -> Result<(), LinkError> {
-        let now = self.clock.now();
-        let validity = Validity {
-            received: now,
-            ends: svid.not_after(),
-        };
-        self.membership.became(svid, key, now).await?;
-        if self.renewals.knows(&()) {
-            self.renewals.finished(&(), Outcome::Issued(validity), now);
-        }
-        self.renewals.held((), validity, now);
-        if self.membership.own_authority() == AuthorityStanding::Tainted {
-            // It was on its way when the taint came; the next one comes from a better authority.
-            self.renewals.by(&(), now.saturating_add(TAINTED_STAYS));
-        }
-        self.metrics.renewals.inc();
-        Ok(())
     }
 
     /// For how long the server has been connected, if it is.

@@ -12,6 +12,7 @@
 //! Trusted: the server, once it has shown the server's SVID by the bundle that is held. Not trusted: its promptness and the sense of its messages.
 //! Begin at [`Link::run`].
 
+mod authorities;
 mod channel;
 mod connection;
 mod issuing;

@@ -205,17 +205,20 @@ fn a_signature_that_was_under_way_during_the_taint_is_made_again() {
 }
 
 #[test]
-fn a_server_that_goes_on_signing_below_a_tainted_authority_is_not_asked_in_a_circle() {
-    let old = root();
-    let below = chain(&old);
+fn a_server_that_goes_on_signing_below_a_tainted_authority_is_asked_ever_later_until_there_is_another() {
+    let (old, new) = (root(), root());
+    let (below, below_new) = (chain(&old), chain(&new));
+    let tainted = old.authority().clone().with_taint(true);
     let mut cache = holding(bundle(1, &[old.authority().clone()]), 1, &below);
-    install(
-        &mut cache,
-        bundle(2, &[old.authority().clone().with_taint(true)]),
-        1,
-    );
-    let made: usize = (1..=121).map(|second| sign(&mut cache, &below, second)).sum();
-    assert!((2..=6).contains(&made), "{made}");
+    install(&mut cache, bundle(2, &[tainted.clone()]), 1);
+    let made: Vec<i64> = (1..=1_500)
+        .filter(|second| sign(&mut cache, &below, *second) == 1)
+        .collect();
+    let waits: Vec<i64> = made.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(waits, [30, 60, 120, 240, 480], "{made:?}");
+    install(&mut cache, bundle(3, &[tainted, new.authority().clone()]), 1_500);
+    let made = (1_500..1_540).map(|second| sign(&mut cache, &below_new, second));
+    assert_eq!((made.sum::<usize>(), cache.outdated()), (1, 0));
 }
 
 #[test]

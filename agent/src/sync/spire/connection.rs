@@ -242,9 +242,8 @@ impl Link {
         handle
             .with(|cache, now| memory.install(polled, cache, now))
             .map_err(crate::sync::session::SessionError::from)?;
-        let (own, before) = (self.handle.own_bundle(), self.membership.own_authority());
-        self.membership.learn(own).await?;
-        self.follow_authorities(before)?;
+        let before = self.learn_bundle().await?;
+        self.follow_authorities(&before)?;
         open.schedule.ended(Outcome::Whole, Instant::now());
         if !self.is_connected() {
             info!(server = %self.membership.state().server, "connected to a SPIRE server; it is polled");
