@@ -6,7 +6,7 @@ use muster_runtime::{Clock, SystemClock};
 use serde_json::{Map, Value, json};
 use tonic::{Code, transport::Channel};
 
-use super::kind::{Authority, Kind};
+use super::kind::{Authority, Judged, Kind};
 use crate::{
     args::ServerSocket,
     connect::{Daemon, connect},
@@ -50,17 +50,24 @@ impl Show {
                     authority.as_ref().map_or(Value::Null, Authority::json),
                 );
                 if let Some(authority) = authority {
-                    rows.push([
-                        kind.label().to_owned(),
-                        stage.to_owned(),
-                        authority.id,
-                        ends(authority.ends, now),
-                    ]);
+                    let ends = ends(authority.ends, now);
+                    let (id, upstream) = (authority.id, authority.upstream);
+                    rows.push([kind.label().to_owned(), stage.to_owned(), id, ends, upstream]);
                 }
             }
             json.insert(kind.name().to_owned(), of_kind.into());
         }
-        let text = output::table(["KIND", "STAGE", "AUTHORITY", "ENDS"], rows);
+        // The column of the roots above is for those who have any.
+        let header = ["KIND", "STAGE", "AUTHORITY", "ENDS", "UPSTREAM"];
+        let text = if rows.iter().any(|[.., upstream]| !upstream.is_empty()) {
+            output::table(header, rows)
+        } else {
+            let [kind, stage, id, ends, _] = header;
+            let rows = rows
+                .into_iter()
+                .map(|[kind, stage, id, ends, _]| [kind, stage, id, ends]);
+            output::table([kind, stage, id, ends], rows)
+        };
         Ok(Answer::new(text, json.into()))
     }
 }
@@ -78,7 +85,7 @@ impl Prepare {
     pub(super) async fn run(self) -> Result<Answer, Failure> {
         let done = self.kind.prepare(&mut client(&self.socket).await?).await;
         let done = done.map_err(|status| Failure::status("could not prepare an authority", &status))?;
-        Ok(answer("Prepared", self.kind, &done))
+        Ok(answer("Prepared", (self.kind.name(), self.kind.label()), &done))
     }
 }
 
@@ -111,7 +118,7 @@ impl Activate {
         };
         let done = self.kind.activate(&mut client, id).await;
         let done = done.map_err(|status| Failure::status("could not activate the authority", &status))?;
-        Ok(answer("Active", self.kind, &done))
+        Ok(answer("Active", (self.kind.name(), self.kind.label()), &done))
     }
 }
 
@@ -119,8 +126,8 @@ impl Activate {
 pub(crate) struct Taint {
     /// What it signed.
     #[arg(value_enum)]
-    kind: Kind,
-    /// Its id, as `muster authority show` has it.
+    what: Judged,
+    /// Its id, as `muster authority show` has it; of an upstream authority the subject key id.
     authority: String,
     #[command(flatten)]
     socket: ServerSocket,
@@ -129,12 +136,19 @@ pub(crate) struct Taint {
 impl Taint {
     pub(super) async fn run(self) -> Result<Answer, Failure> {
         let mut client = client(&self.socket).await?;
-        let done = self.kind.taint(&mut client, self.authority).await;
+        let done = self.what.taint(&mut client, self.authority).await;
         let done = done.map_err(|status| {
-            Failure::status("could not taint the authority", &status)
-                .next("only an old authority can be tainted: prepare and activate another first")
+            let next = match self.what {
+                Judged::X509 | Judged::Jwt => {
+                    "only an old authority can be tainted: prepare and activate another first"
+                }
+                Judged::Upstream => {
+                    "only a root can be tainted below which nothing signs any more: prepare and activate an authority below another first"
+                }
+            };
+            Failure::status("could not taint the authority", &status).next(next)
         })?;
-        Ok(answer("Tainted", self.kind, &done))
+        Ok(answer("Tainted", (self.what.name(), self.what.label()), &done))
     }
 }
 
@@ -142,8 +156,8 @@ impl Taint {
 pub(crate) struct Revoke {
     /// What it signed.
     #[arg(value_enum)]
-    kind: Kind,
-    /// Its id, as `muster authority show` has it.
+    what: Judged,
+    /// Its id, as `muster authority show` has it; of an upstream authority the subject key id.
     authority: String,
     #[command(flatten)]
     socket: ServerSocket,
@@ -152,12 +166,14 @@ pub(crate) struct Revoke {
 impl Revoke {
     pub(super) async fn run(self) -> Result<Answer, Failure> {
         let mut client = client(&self.socket).await?;
-        let done = self.kind.revoke(&mut client, self.authority).await;
+        let done = self.what.revoke(&mut client, self.authority).await;
         let done = done.map_err(|status| {
-            Failure::status("could not revoke the authority", &status)
-                .next("only a tainted authority can be revoked: muster authority taint")
+            Failure::status("could not revoke the authority", &status).next(format!(
+                "only a tainted authority can be revoked: muster authority taint {}",
+                self.what.name()
+            ))
         })?;
-        Ok(answer("Revoked", self.kind, &done))
+        Ok(answer("Revoked", (self.what.name(), self.what.label()), &done))
     }
 }
 
@@ -167,12 +183,12 @@ async fn client(socket: &ServerSocket) -> Result<LocalAuthorityClient<Channel>, 
     ))
 }
 
-fn answer(stage: &'static str, kind: Kind, authority: &Authority) -> Answer {
+fn answer(stage: &'static str, (kind, label): (&str, &str), authority: &Authority) -> Answer {
     let text = output::block([
-        (stage, format!("{} authority {}", kind.label(), authority.id)),
+        (stage, format!("{label} authority {}", authority.id)),
         ("Ends", ends(authority.ends, SystemClock.now())),
     ]);
-    let json = json!({ "kind": kind.name(), "stage": stage.to_lowercase(), "authority": authority.json() });
+    let json = json!({ "kind": kind, "stage": stage.to_lowercase(), "authority": authority.json() });
     Answer::new(text, json)
 }
 

@@ -5,8 +5,9 @@ use muster_identity::UnixTime;
 use muster_proto::spire::server::localauthority::{
     ActivateJwtAuthorityRequest, ActivateX509AuthorityRequest, AuthorityState, GetJwtAuthorityStateRequest,
     GetX509AuthorityStateRequest, PrepareJwtAuthorityRequest, PrepareX509AuthorityRequest,
-    RevokeJwtAuthorityRequest, RevokeX509AuthorityRequest, TaintJwtAuthorityRequest,
-    TaintX509AuthorityRequest, local_authority_client::LocalAuthorityClient,
+    RevokeJwtAuthorityRequest, RevokeX509AuthorityRequest, RevokeX509UpstreamAuthorityRequest,
+    TaintJwtAuthorityRequest, TaintX509AuthorityRequest, TaintX509UpstreamAuthorityRequest,
+    local_authority_client::LocalAuthorityClient,
 };
 use serde_json::{Value, json};
 use tonic::{Status, transport::Channel};
@@ -22,13 +23,25 @@ pub(crate) enum Kind {
     Jwt,
 }
 
+/// What is trusted no more: an authority of the server's own, or one above it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Judged {
+    /// X.509-SVIDs.
+    X509,
+    /// JWT-SVIDs.
+    Jwt,
+    /// X.509 authorities: a root of the upstream authority.
+    Upstream,
+}
+
 /// An authority, as the server says.
 #[derive(Clone, Debug)]
 pub(crate) struct Authority {
     pub(crate) id: String,
     /// Not everywhere told.
     pub(crate) ends: Option<UnixTime>,
-    upstream: String,
+    /// The root above it; empty where it is its own.
+    pub(crate) upstream: String,
 }
 
 /// The authorities of one kind.
@@ -172,7 +185,57 @@ impl Kind {
     }
 }
 
+impl Judged {
+    /// The server's own kind; none for what stands above it.
+    fn own(self) -> Option<Kind> {
+        match self {
+            Self::X509 => Some(Kind::X509),
+            Self::Jwt => Some(Kind::Jwt),
+            Self::Upstream => None,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        self.own().map_or("upstream", Kind::name)
+    }
+
+    pub(crate) fn label(self) -> &'static str {
+        self.own().map_or("upstream", Kind::label)
+    }
+
+    pub(crate) async fn taint(self, client: &mut Client, id: String) -> Result<Authority, Status> {
+        if let Some(kind) = self.own() {
+            return kind.taint(client, id).await;
+        }
+        let request = TaintX509UpstreamAuthorityRequest { subject_key_id: id };
+        let done = client.taint_x509_upstream_authority(request).await?;
+        Ok(Authority::above(
+            &done.into_inner().upstream_authority_subject_key_id,
+        ))
+    }
+
+    pub(crate) async fn revoke(self, client: &mut Client, id: String) -> Result<Authority, Status> {
+        if let Some(kind) = self.own() {
+            return kind.revoke(client, id).await;
+        }
+        let request = RevokeX509UpstreamAuthorityRequest { subject_key_id: id };
+        let done = client.revoke_x509_upstream_authority(request).await?;
+        Ok(Authority::above(
+            &done.into_inner().upstream_authority_subject_key_id,
+        ))
+    }
+}
+
 impl Authority {
+    /// One above the server, of which nothing but its name is told.
+    fn above(subject_key_id: &str) -> Self {
+        Self {
+            id: clean(subject_key_id),
+            ends: None,
+            upstream: String::new(),
+        }
+    }
+
     fn read(state: &AuthorityState) -> Self {
         Self {
             id: clean(&state.authority_id),

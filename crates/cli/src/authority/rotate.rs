@@ -1,6 +1,7 @@
 //! The whole of a forced rotation, on one server or a set whose bundles are one: each step on all of them before the next on any, for nobody may sign with what another's
 //! nodes don't know, and nothing may be revoked that anybody's workloads still show.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
@@ -65,6 +66,14 @@ struct Turn {
     before: Authority,
     after: Option<Authority>,
     stage: &'static str,
+}
+
+impl Turn {
+    /// Whether the server stands below another: verifiers know the root above alone, so its authorities are neither tainted nor revoked themselves.
+    fn is_below_another(&self) -> bool {
+        let after = self.after.as_ref();
+        after.is_some_and(|after| !after.upstream.is_empty())
+    }
 }
 
 struct Rotation {
@@ -144,8 +153,13 @@ impl Rotation {
         }
         self.bar
             .set_message("waiting until the nodes know what will sign");
+        let prepared = Instant::now();
         // A node that hangs holds nobody up: past that the servers go on by themselves.
-        self.wait(INFORMED, |left| left.uninformed == 0).await?;
+        let left = self.wait(INFORMED, |left| left.uninformed == 0).await?;
+        if left.silent > 0 && !how.now {
+            // No server waits for those that say nothing, and they ask every five seconds.
+            tokio::time::sleep_until(prepared + INFORMED).await;
+        }
         self.bar.set_message("activating");
         for turn in &mut self.turns {
             let server = &self.servers[turn.server];
@@ -164,7 +178,7 @@ impl Rotation {
         }
         let activated = Instant::now();
         self.bar.set_message("tainting");
-        for turn in &mut self.turns {
+        for turn in self.turns.iter_mut().filter(|turn| !turn.is_below_another()) {
             let server = &self.servers[turn.server];
             let mut client = server.authorities.clone();
             let tainted = turn.kind.taint(&mut client, turn.before.id.clone());
@@ -185,7 +199,7 @@ impl Rotation {
         for server in &mut self.servers {
             server.come_again(&how.workload, &leaving).await?;
         }
-        for turn in &mut self.turns {
+        for turn in self.turns.iter_mut().filter(|turn| !turn.is_below_another()) {
             let server = &self.servers[turn.server];
             let mut client = server.authorities.clone();
             let revoked = turn.kind.revoke(&mut client, turn.before.id.clone());
@@ -264,6 +278,20 @@ impl Rotation {
         }
     }
 
+    /// Roots of upstream authorities that were above an old authority and are above no new one.
+    fn roots_left(&self) -> BTreeSet<&str> {
+        let new = |root: &str| {
+            let mut after = self.turns.iter().filter_map(|turn| turn.after.as_ref());
+            after.any(|after| after.upstream == root)
+        };
+        let left = self
+            .turns
+            .iter()
+            .filter(|turn| turn.is_below_another() && turn.stage == "active");
+        let roots = left.map(|turn| turn.before.upstream.as_str());
+        roots.filter(|root| !root.is_empty() && !new(root)).collect()
+    }
+
     fn answer(&self, revoke: bool) -> Answer {
         let rows = self.turns.iter().map(|turn| {
             [
@@ -278,8 +306,14 @@ impl Rotation {
             ]
         });
         let mut text = output::table(["SERVER", "KIND", "NEW", "OLD", "REACHED"], rows);
-        if !revoke {
+        let is_trusted_still = |turn: &Turn| !turn.is_below_another() && turn.stage != "revoked";
+        if !revoke && self.turns.iter().any(is_trusted_still) {
             text.push_str("\n\nThe old authorities are trusted still. To end that: muster authority revoke KIND AUTHORITY");
+        }
+        for root in self.roots_left() {
+            text.push_str(&format!(
+                "\n\nNothing new is signed below the upstream authority {root}. To end the trust in it: muster authority taint upstream {root}, and later revoke"
+            ));
         }
         let json: Value = self
             .turns
