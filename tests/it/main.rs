@@ -10,6 +10,7 @@ mod audit;
 mod authorities;
 mod bounds;
 mod clients;
+mod connection_age;
 mod containers;
 mod crash;
 mod dev;

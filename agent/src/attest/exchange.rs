@@ -1,5 +1,6 @@
 //! The calls by which a node gets its certificate.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use muster_node_attestors::RejoinAttestor;
@@ -191,6 +192,11 @@ impl AttestError {
     /// Whether asking again later may help without anybody doing anything.
     pub fn may_retry(&self) -> bool {
         !matches!(self, Self::Denied { .. } | Self::Proof(_) | Self::Request(_))
+    }
+
+    /// Whether the connection broke, or took no more calls, through nothing that was said on it.
+    pub fn is_break(&self) -> bool {
+        matches!(self, Self::Call(status) if status.source().is_some())
     }
 
     /// What a refusal means, if this is one.

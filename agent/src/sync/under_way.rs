@@ -10,7 +10,7 @@ use muster_pki::x509::X509Svid;
 use muster_runtime::{SigningPoolError, Stop};
 use tokio::time::Instant;
 use tonic::transport::Channel;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::issuing::{Answer, Prepared, prepare};
 use super::link::{End, Link};
@@ -153,6 +153,16 @@ impl Link {
                     adopted => adopted?,
                 }
                 // The new certificate counts from its first use on, and the old connection ends with the old one.
+                under_way.leave_by = Some(Instant::now() + LEAVE_WITHIN);
+            }
+            // A connection that has reached its age takes no further call, though its streams go on. A proof goes over a connection of its own.
+            Err(error) if error.is_break() && self.attestor.is_none() => {
+                info!(
+                    error = &error as &dyn std::error::Error,
+                    "the server takes no more calls on this connection; on with the next"
+                );
+                self.renewals
+                    .finished(&(), Outcome::Unreachable, self.clock.now());
                 under_way.leave_by = Some(Instant::now() + LEAVE_WITHIN);
             }
             Err(error) => {

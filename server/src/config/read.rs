@@ -37,6 +37,11 @@ pub(super) const DRAIN: Duration = Duration::from_secs(10);
 /// Each costs a descriptor, and the unit grants 65536: the store, the log and the admin socket need some too.
 const MOST_CONNECTIONS: usize = 60_000;
 
+/// Each new connection costs a handshake, of every node.
+const YOUNGEST: Duration = Duration::from_secs(10);
+/// A connection is what it was opened with: the certificates and the server of that time.
+const OLDEST: Duration = Duration::from_secs(24 * 3600);
+
 /// The longest lifetime that makes sense anywhere here.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
@@ -128,6 +133,12 @@ fn pruning(table: &mut Table) -> Pruning {
 /// The rest of the door's bounds protects each connection from the others; nobody has a reason to move it.
 fn connections(table: &mut Table) -> TlsLimits {
     let defaults = TlsLimits::default();
+    let age = table.or_checked(
+        "connection_age",
+        defaults.age,
+        "a duration of 10 seconds to a day, such as \"1h\"",
+        |age| (YOUNGEST..=OLDEST).contains(age),
+    );
     let mut number = |key, default: usize| {
         table.or_checked(key, default, "a number from 1 to 60000", |n| {
             (1..=MOST_CONNECTIONS).contains(n)
@@ -138,6 +149,7 @@ fn connections(table: &mut Table) -> TlsLimits {
         per_address: number("connections_per_address", defaults.per_address),
         per_certificate: number("connections_per_certificate", defaults.per_certificate),
         anonymous: number("connections_without_certificate", defaults.anonymous),
+        age,
         ..defaults
     }
 }
