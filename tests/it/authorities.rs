@@ -1,7 +1,9 @@
 //! Operators take authorities through their lives by command: nobody's traffic suffers, and what was revoked counts nowhere.
 
+mod traffic;
+
 use muster_proto::node::{self, node_client::NodeClient, sync_request};
-use muster_tests::{Cluster, Identity, Settings, Turn, Workload, rounds, tcp_channel, until};
+use muster_tests::{Cluster, Identity, Settings, Workload, tcp_channel, until};
 use serde_json::Value;
 
 use crate::audit::{recorded, records};
@@ -19,56 +21,6 @@ fn active(cluster: &Cluster, kind: &str) -> String {
 
 fn registered_for_us(cluster: &Cluster) {
     cluster.register("/peer", &[&format!("unix:uid:{}", nix::unistd::getuid())]);
-}
-
-#[test]
-fn handshakes_succeed_through_a_rotation_by_command_and_what_the_old_authority_signed_is_refused_after_it() {
-    if !Workload::Go.is_here() {
-        return;
-    }
-    let _alone = Turn::alone();
-    let cluster = Cluster::start(&Settings::default());
-    registered_for_us(&cluster);
-    let peer = "spiffe://example.org/peer";
-    let server = Workload::Go.start(&cluster, &["serve", "127.0.0.1:0", peer]);
-    let address = server.event("listening")["addr"].as_str().unwrap().to_owned();
-    let mut client = Workload::Go.start(&cluster, &["dial", &address, peer, "100000000"]);
-    let before = cluster.path().join("before");
-    cluster.muster_ok(&["fetch", "x509", "--write", before.to_str().unwrap()]);
-    // More in a soak (`MUSTER_ROUNDS`).
-    let rotations = rounds(2);
-    for round in 0..rotations {
-        let old = active(&cluster, "x509");
-        let rotated = authority(&cluster, &["rotate", "x509", "--revoke"]);
-        let turn = &rotated["turns"][0];
-        assert_eq!(
-            (&turn["reached"], &turn["old"]["authority_id"]),
-            (&"revoked".into(), &old.as_str().into()),
-            "{round}: {rotated}"
-        );
-        assert_eq!(turn["new"]["authority_id"], active(&cluster, "x509").as_str());
-    }
-    client.close_input();
-    let dialed = client.event("dialed");
-    println!(
-        "figure: {} handshakes, {} failed, through {rotations} forced rotations of the X.509 authority",
-        dialed["ok"], dialed["failed"]
-    );
-    assert_eq!(dialed["failed"], 0, "{dialed}");
-    assert!(
-        dialed["peer_serials"].as_u64().unwrap() >= 3 && dialed["ok"].as_u64().unwrap() > 100,
-        "{dialed}"
-    );
-
-    let after = cluster.path().join("after");
-    cluster.muster_ok(&["fetch", "x509", "--write", after.to_str().unwrap()]);
-    let bundle = format!("example.org={}", after.join("bundle.0.pem").display());
-    let validated = |folder: &std::path::Path| {
-        let chain = folder.join("svid.0.pem");
-        cluster.muster(&["validate", "x509", chain.to_str().unwrap(), "--bundle", &bundle])
-    };
-    assert!(validated(&after).status.success());
-    assert_eq!(validated(&before).status.code(), Some(1));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use std::{
     collections::VecDeque,
-    io::{self, BufRead as _, BufReader, Read},
+    io::{self, BufRead as _, BufReader, Read, Write as _},
     os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
@@ -135,6 +135,12 @@ impl Process {
     pub fn stop(mut self) -> ExitStatus {
         self.signal(nix::sys::signal::Signal::SIGTERM);
         self.ended()
+    }
+
+    /// Writes a line to its standard input.
+    pub fn tell(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().expect("not closed by the story");
+        writeln!(input, "{line}").unwrap_or_else(|error| panic!("{} hears nothing: {error}", self.name));
     }
 
     /// Closes its standard input.

@@ -3,10 +3,14 @@
 //	client fetch-x509 | watch-x509 | fetch-bundles | fetch-jwt AUDIENCE... | fetch-jwt-bundles
 //	client validate-jwt AUDIENCE TOKEN
 //	client serve ADDRESS PEER-ID            mTLS echo with SVIDs that follow rotation
-//	client dial ADDRESS PEER-ID N           N new connections, one echo each; stops early when stdin closes
+//	client dial ADDRESS PEER-ID N [PAUSE]   N new connections, one echo each, PAUSE ms apart; stops early when stdin closes
+//	client tokens AUDIENCE PAUSE            fetches and validates JWT-SVIDs, PAUSE ms apart, until stdin closes; judges the
+//	                                        tokens on stdin (AUDIENCE TOKEN, one a line)
 //	client hammer N                         N times: a new connection to the Workload API and one fetch
 //	client rely-on ISSUER CA-FILE AUDIENCE TOKEN   an OpenID Connect relying party: go-oidc, unchanged
 //	client judge                            what go-spiffe says of chains and tokens, one question and one answer a line
+//
+// Of serve, dial and tokens each says what it holds, at first and whenever that has changed.
 //
 // The Workload API is the one that SPIFFE_ENDPOINT_SOCKET names.
 package main
@@ -112,6 +116,9 @@ func run(ctx context.Context, command string, args []string) error {
 	if command == "judge" {
 		return judge(os.Stdin, os.Stdout)
 	}
+	if command == "tokens" && len(args) == 2 {
+		return tokens(ctx, args[0], args[1])
+	}
 	if command == "serve" || command == "dial" {
 		return overTLS(ctx, command, args)
 	}
@@ -210,6 +217,7 @@ func overTLS(ctx context.Context, command string, args []string) error {
 		return err
 	}
 	defer source.Close()
+	go sayWhatIsHeld(ctx, source)
 	authorizer := tlsconfig.AuthorizeID(peer)
 	if command == "serve" {
 		return serve(ctx, args[0], tlsconfig.MTLSServerConfig(source, source, authorizer))
@@ -218,7 +226,34 @@ func overTLS(ctx context.Context, command string, args []string) error {
 	if err != nil {
 		return err
 	}
-	return dial(ctx, args[0], rounds, tlsconfig.MTLSClientConfig(source, source, authorizer))
+	pause := 0
+	if len(args) > 3 {
+		if pause, err = strconv.Atoi(args[3]); err != nil {
+			return err
+		}
+	}
+	return dial(ctx, args[0], rounds, time.Duration(pause)*time.Millisecond, tlsconfig.MTLSClientConfig(source, source, authorizer))
+}
+
+func sayWhatIsHeld(ctx context.Context, source *workloadapi.X509Source) {
+	for {
+		svid, err := source.GetX509SVID()
+		if err != nil {
+			failure(err)
+			return
+		}
+		bundle, err := source.GetX509BundleForTrustDomain(svid.ID.TrustDomain())
+		if err != nil {
+			failure(err)
+			return
+		}
+		event("holds", object{
+			"serial": svid.Certificates[0].SerialNumber.String(), "authorities": len(bundle.X509Authorities()),
+		})
+		if source.WaitUntilUpdated(ctx) != nil {
+			return
+		}
+	}
 }
 
 func serve(ctx context.Context, address string, config *tls.Config) error {
@@ -245,7 +280,7 @@ func serve(ctx context.Context, address string, config *tls.Config) error {
 	}
 }
 
-func dial(ctx context.Context, address string, rounds int, config *tls.Config) error {
+func dial(ctx context.Context, address string, rounds int, pause time.Duration, config *tls.Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -262,11 +297,20 @@ func dial(ctx context.Context, address string, rounds int, config *tls.Config) e
 			served++
 			serials[serial]++
 		}
+		rest(ctx, pause)
 	}
 	event("dialed", object{
 		"ok": served, "failed": done - served, "errors": refused[:min(len(refused), 20)], "peer_serials": len(serials),
 	})
 	return nil
+}
+
+// rest waits, but not for what is to stop.
+func rest(ctx context.Context, pause time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(pause):
+	}
 }
 
 func echo(address string, config *tls.Config) (string, error) {

@@ -3,12 +3,17 @@
     client.py fetch-x509 | watch-x509 | fetch-bundles | fetch-jwt AUDIENCE... | fetch-jwt-bundles
     client.py validate-jwt AUDIENCE TOKEN
     client.py serve ADDRESS PEER-ID         mTLS echo by OpenSSL, with the newest SVIDs and bundles
-    client.py dial ADDRESS PEER-ID N        N new connections, one echo each; stops early when stdin closes
+    client.py dial ADDRESS PEER-ID N [PAUSE]    N new connections, one echo each, PAUSE ms apart; stops early when stdin closes
+    client.py tokens AUDIENCE PAUSE         fetches and validates JWT-SVIDs, PAUSE ms apart, until stdin closes; judges the
+                                            tokens on stdin (AUDIENCE TOKEN, one a line)
     client.py hammer N            N times: a new connection to the Workload API and one fetch
+
+Of serve, dial and tokens each says what it holds, at first and whenever that has changed.
 
 The Workload API is the one that SPIFFE_ENDPOINT_SOCKET names.
 """
 
+import base64
 import collections
 import json
 import os
@@ -98,6 +103,9 @@ class Identity:
     def _take(self, context):
         self._context = context
         self._arrived.set()
+        leaf = context.default_svid.leaf
+        bundle = context.x509_bundle_set.get_bundle_for_trust_domain(context.default_svid.spiffe_id.trust_domain)
+        event("holds", serial=str(leaf.serial_number), authorities=len(bundle.x509_authorities))
 
     def close(self):
         self._handle.cancel()
@@ -153,7 +161,7 @@ def echo_back(identity, plain):
         event("refused", message=str(error))
 
 
-def dial(client, address, peer, rounds):
+def dial(client, address, peer, rounds, pause):
     identity = Identity(client, peer)
     host, port = address.rsplit(":", 1)
     closed = threading.Event()
@@ -172,8 +180,85 @@ def dial(client, address, peer, rounds):
             served += 1
         except OSError as error:
             refused.append(str(error))
+        closed.wait(pause / 1000)
     identity.close()
     event("dialed", ok=served, failed=len(refused), errors=refused[:20])
+
+
+class Verifier:
+    """Asks the Workload API, and goes by the keys that it follows."""
+
+    def __init__(self, client):
+        self._client, self._bundles = client, None
+        self._arrived = threading.Event()
+        self._handle = client.stream_jwt_bundles(self._take, failure)
+        self._arrived.wait(60)
+
+    def _take(self, bundles):
+        self._bundles = bundles
+        self._arrived.set()
+
+    def close(self):
+        self._handle.cancel()
+
+    def bundle(self, token):
+        return self._bundles.get_bundle_for_trust_domain(token.spiffe_id.trust_domain)
+
+    def judge(self, audience, text):
+        """Why the Workload API and the library refuse a token; None where one takes it."""
+        verdicts = []
+        token = spiffe.JwtSvid.parse_insecure(text, {audience})
+        for verdict in (
+            lambda: self._client.validate_jwt_svid(token=text, audience=audience),
+            lambda: spiffe.JwtSvid.parse_and_validate(text, self.bundle(token), {audience}),
+        ):
+            try:
+                verdict()
+                verdicts.append(None)
+            except PySpiffeError as error:
+                verdicts.append(str(error) or type(error).__name__)
+        return verdicts
+
+
+# One of so many tokens is for an audience of its own: it comes from the server, and not from what the agent holds.
+ANEW = 10
+
+
+def tokens(client, audience, pause):
+    verifier = Verifier(client)
+    closed = threading.Event()
+
+    def judge_each():
+        for line in sys.stdin:
+            workload_api, library = verifier.judge(*line.split())
+            event("judged", workload_api=workload_api is None, library=library is None, message=f"{workload_api}; {library}")
+        closed.set()
+
+    threading.Thread(target=judge_each, daemon=True).start()
+    served, refused, said, done = 0, [], None, 0
+    while not closed.is_set():
+        done += 1
+        wanted = f"{audience}-{done}" if done % ANEW == 0 else audience
+        try:
+            token = client.fetch_jwt_svid(audience={wanted})
+            why = [reason for reason in verifier.judge(wanted, token.token) if reason]
+            if why:
+                raise PySpiffeError("; ".join(why))
+            served += 1
+            held = {"kid": signed_by(token.token), "authorities": len(verifier.bundle(token).jwt_authorities)}
+            if held != said:
+                event("holds", **held)
+                said = held
+        except PySpiffeError as error:
+            refused.append(str(error))
+        closed.wait(pause / 1000)
+    verifier.close()
+    event("checked", ok=served, failed=len(refused), errors=refused[:20])
+
+
+def signed_by(token):
+    head = token.split(".")[0]
+    return json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))["kid"]
 
 
 def run(command, args):
@@ -205,7 +290,9 @@ def run(command, args):
         elif command == "serve":
             serve(client, args[0], args[1])
         elif command == "dial":
-            dial(client, args[0], args[1], int(args[2]))
+            dial(client, args[0], args[1], int(args[2]), int(args[3]) if len(args) > 3 else 0)
+        elif command == "tokens":
+            tokens(client, args[0], int(args[1]))
         elif command == "validate-jwt":
             event("valid", id=str(client.validate_jwt_svid(token=args[1], audience=args[0]).spiffe_id))
         else:
