@@ -1,23 +1,20 @@
 //! What an administrator may, and who else may not, on our server's door for nodes, with SVIDs that SPIRE's agent hands out.
 
-use std::sync::Arc;
-
-use muster_pki::{LocalKey, x509::X509Svid};
-use muster_proto::{
-    spire::server::{
-        agent::{CountAgentsRequest, CreateJoinTokenRequest, agent_client::AgentClient},
-        bundle::{CountBundlesRequest, bundle_client::BundleClient},
-        debug::{GetInfoRequest, debug_client::DebugClient},
-        entry::{CountEntriesRequest, entry_client::EntryClient},
-        logger::{GetLoggerRequest, logger_client::LoggerClient},
-        svid::{MintJwtsvidRequest, svid_client::SvidClient},
-    },
-    workload::{X509svidRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient},
+use muster_proto::spire::server::{
+    agent::{CountAgentsRequest, CreateJoinTokenRequest, agent_client::AgentClient},
+    bundle::{CountBundlesRequest, bundle_client::BundleClient},
+    debug::{GetInfoRequest, debug_client::DebugClient},
+    entry::{CountEntriesRequest, entry_client::EntryClient},
+    logger::{GetLoggerRequest, logger_client::LoggerClient},
+    svid::{MintJwtsvidRequest, svid_client::SvidClient},
 };
-use muster_tests::{Home, Identity, Settings, spire_is_here, unix_channel};
-use tonic::{Code, Request, Status};
+use muster_tests::{
+    Cluster, Home, Identity, Settings, SpireAgent, SpireServer, SpireSettings, TRUST_DOMAIN, spire_is_here,
+    until,
+};
+use tonic::{Code, Status};
 
-use crate::spire_agent::Joined;
+use crate::spire_agent::{Joined, ids, uid_selector};
 
 #[test]
 fn an_admin_entry_opens_the_admin_methods_and_no_other_entry_does() {
@@ -29,13 +26,17 @@ fn an_admin_entry_opens_the_admin_methods_and_no_other_entry_does() {
     let entry = joined.register("/caller", &[]);
     joined.until_ids("the identity", &["/caller"]);
     let (caller, nobody) = joined.cluster.block_on(async {
-        let caller = fetch(&joined).await;
-        (codes(&home, Some(&caller)).await, codes(&home, None).await)
+        let caller = Identity::fetched(joined.agent.workload_socket()).await;
+        let domain = TRUST_DOMAIN;
+        (
+            codes(&home, domain, Some(&caller)).await,
+            codes(&home, domain, None).await,
+        )
     });
     assert_eq!(caller, [Code::PermissionDenied; 7]);
     assert_eq!(nobody, [Code::PermissionDenied; 7]);
 
-    let uid = crate::spire_agent::uid_selector();
+    let uid = uid_selector();
     home.tool().ok(&[
         "entry",
         "update",
@@ -50,8 +51,8 @@ fn an_admin_entry_opens_the_admin_methods_and_no_other_entry_does() {
         "-admin",
     ]);
     let admin = joined.cluster.block_on(async {
-        let admin = fetch(&joined).await;
-        codes(&home, Some(&admin)).await
+        let admin = Identity::fetched(joined.agent.workload_socket()).await;
+        codes(&home, TRUST_DOMAIN, Some(&admin)).await
     });
     // The last two are for the admin socket alone.
     let denied = Code::PermissionDenied;
@@ -66,26 +67,73 @@ fn an_admin_entry_opens_the_admin_methods_and_no_other_entry_does() {
     );
 }
 
-/// The SVID that the workload has now, with its key.
-async fn fetch(joined: &Joined) -> Identity {
-    let channel = unix_channel(joined.agent.workload_socket()).await;
-    let mut request = Request::new(X509svidRequest {});
-    let header = request.metadata_mut();
-    header.insert("workload.spiffe.io", "true".parse().unwrap());
-    let mut stream = SpiffeWorkloadApiClient::new(channel)
-        .fetch_x509svid(request)
-        .await
-        .unwrap()
-        .into_inner();
-    let svid = stream.message().await.unwrap().unwrap().svids.remove(0);
-    Identity {
-        svid: X509Svid::from_der_concat(&svid.x509_svid).unwrap(),
-        key: Arc::new(LocalKey::from_pkcs8(&svid.x509_svid_key).unwrap()),
+/// Administrators by the configuration, of SPIRE's trust domain.
+const FOREIGN: Settings = Settings {
+    server: "admin_ids = [\"spiffe://example.org/operator\"]\n",
+    agent: "",
+    before: None,
+};
+
+#[test]
+fn an_administrator_of_another_trust_domain_is_one_while_its_bundle_is_held() {
+    if !spire_is_here() {
+        return;
     }
+    let ours = Cluster::start_server_of("muster.test", &FOREIGN);
+    let theirs = SpireServer::start(&SpireSettings::default());
+    let mut agent = SpireAgent::install(theirs.path(), "agent", &theirs.home());
+    let node = agent.join(&theirs.home(), None);
+    let fetched = |path: &str| {
+        let (uid, id) = (uid_selector(), format!("spiffe://example.org{path}"));
+        let said = theirs.tool().run(&[
+            "entry",
+            "create",
+            "-parentID",
+            &node,
+            "-spiffeID",
+            &id,
+            "-selector",
+            &uid,
+        ]);
+        let entry = said
+            .field("Entry ID")
+            .unwrap_or_else(|| panic!("{said:?}"))
+            .to_owned();
+        until("the identity", || ids(&agent).into_iter().eq([id.clone()]));
+        let identity = ours.block_on(Identity::fetched(agent.workload_socket()));
+        theirs.tool().ok(&["entry", "delete", "-entryID", &entry]);
+        until("its end", || ids(&agent).is_empty());
+        identity
+    };
+    let (operator, other) = (fetched("/operator"), fetched("/other"));
+    let home = ours.home();
+    let bundle = theirs.tool().ok(&["bundle", "show", "-format", "spiffe"]);
+    let set = home.tool().run_with(
+        &[
+            "bundle",
+            "set",
+            "-id",
+            "spiffe://example.org",
+            "-format",
+            "spiffe",
+        ],
+        &bundle,
+    );
+    assert_eq!(set.status, Some(0), "{set:?}");
+    let denied = Code::PermissionDenied;
+    let of = |identity: &Identity| ours.block_on(codes(&home, ours.trust_domain(), Some(identity)));
+    let open = [Code::Ok, Code::Ok, Code::Ok, Code::Ok, Code::Ok, denied, denied];
+    assert_eq!(of(&operator), open);
+    assert_eq!(of(&other), [denied; 7]);
+    home.tool()
+        .ok(&["bundle", "delete", "-id", "spiffe://example.org"]);
+    // Nobody knows any more who that is: not even the handshake is finished.
+    let of_nobody = of(&operator);
+    assert!(of_nobody.iter().all(|code| *code != Code::Ok), "{of_nobody:?}");
 }
 
 /// What the methods answer: five of administrators, two of local ones.
-async fn codes(home: &Home, identity: Option<&Identity>) -> [Code; 7] {
+async fn codes(home: &Home, trust_domain: &str, identity: Option<&Identity>) -> [Code; 7] {
     let channel = home.tcp(identity).await;
     let mut agents = AgentClient::new(channel.clone());
     let token = CreateJoinTokenRequest {
@@ -94,7 +142,7 @@ async fn codes(home: &Home, identity: Option<&Identity>) -> [Code; 7] {
     };
     let minted = MintJwtsvidRequest {
         id: Some(
-            (&"spiffe://example.org/minted"
+            (&format!("spiffe://{trust_domain}/minted")
                 .parse::<muster_identity::SpiffeId>()
                 .unwrap())
                 .into(),
@@ -125,6 +173,7 @@ async fn codes(home: &Home, identity: Option<&Identity>) -> [Code; 7] {
     ]
 }
 
-fn code<T>(result: Result<T, Status>) -> Code {
+/// The code of an answer.
+pub(crate) fn code<T>(result: Result<T, Status>) -> Code {
     result.err().map_or(Code::Ok, |status| status.code())
 }

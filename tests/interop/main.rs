@@ -4,6 +4,8 @@
 
 mod admin_endpoints;
 mod commands;
+mod debug_endpoints;
+mod downstream_endpoints;
 mod nested;
 mod node_attestation;
 mod node_attestors;

@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
 use hyper_util::rt::TokioIo;
@@ -21,13 +21,14 @@ use muster_proto::{
         },
         types,
     },
+    workload::{X509svidRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient},
 };
 use tonic::{
     Status,
     transport::{Channel, Endpoint},
 };
 
-use crate::Cluster;
+use crate::{Cluster, unix_channel};
 
 /// Somebody with an X.509-SVID and its key, as a node, an administrator or a stranger has them.
 #[derive(Clone)]
@@ -57,6 +58,23 @@ impl Identity {
         Self {
             svid: parse(answer.svid.unwrap()),
             key,
+        }
+    }
+
+    /// The first identity that a Workload API has for this process.
+    pub async fn fetched(workload_api: PathBuf) -> Self {
+        let mut request = tonic::Request::new(X509svidRequest {});
+        let header = request.metadata_mut();
+        header.insert("workload.spiffe.io", "true".parse().expect("a word"));
+        let mut stream = SpiffeWorkloadApiClient::new(unix_channel(workload_api).await)
+            .fetch_x509svid(request)
+            .await
+            .unwrap()
+            .into_inner();
+        let svid = stream.message().await.unwrap().unwrap().svids.remove(0);
+        Self {
+            svid: X509Svid::from_der_concat(&svid.x509_svid).expect("an X.509-SVID"),
+            key: Arc::new(LocalKey::from_pkcs8(&svid.x509_svid_key).expect("its key")),
         }
     }
 
@@ -130,7 +148,8 @@ pub async fn tcp_channel_trusting(
     bundle: Bundle,
     identity: Option<&Identity>,
 ) -> Result<Channel, tonic::transport::Error> {
-    let server = PeerIds::Exactly("spiffe://example.org/spire/server".parse().expect("a SPIFFE ID"));
+    let server = format!("spiffe://{}/spire/server", bundle.trust_domain());
+    let server = PeerIds::Exactly(server.parse().expect("a SPIFFE ID"));
     let svid = identity.map(|identity| {
         let svid = SvidResolver::new();
         svid.set(&identity.svid, identity.key.clone()).expect("its key");

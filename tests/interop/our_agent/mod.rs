@@ -139,6 +139,16 @@ impl OurAgent {
         format!("unix://{}/workload/api.sock", self.dir.display())
     }
 
+    /// The Workload API's socket.
+    pub(crate) fn workload_socket(&self) -> PathBuf {
+        self.dir.join("workload/api.sock")
+    }
+
+    /// The admin socket.
+    pub(crate) fn admin_socket(&self) -> PathBuf {
+        self.dir.join("admin.sock")
+    }
+
     /// The sealed copy of what the agent holds.
     pub(crate) fn kept(&self) -> PathBuf {
         self.dir.join("data/svids.sealed")

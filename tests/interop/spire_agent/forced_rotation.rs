@@ -46,20 +46,72 @@ fn an_agent_drops_tokens_of_a_tainted_jwt_authority() {
     let joined = Joined::start(&Settings::default());
     joined.register("/workload", &[]);
     joined.until_ids("the identity", &["/workload"]);
-    let fetch = || {
-        let fetched = Workload::Rust
-            .start_at(&joined.agent.endpoint(), None, &["fetch-jwt", "db"])
-            .event("jwt");
-        kid(fetched["svids"][0]["token"].as_str().unwrap())
+    let endpoint = joined.agent.endpoint();
+    let token = || {
+        let fetched = Workload::Rust.start_at(&endpoint, None, &["fetch-jwt", "db"]);
+        let fetched = fetched.event("jwt");
+        fetched["svids"][0]["token"].as_str().unwrap().to_owned()
     };
-    let first = fetch();
-    assert_eq!(fetch(), first);
+    let is_valid = |token: &str| {
+        let judged = Workload::Rust.start_at(&endpoint, None, &["validate-jwt", "db", token]);
+        judged.event_where("a verdict", |_| true)["event"] == "valid"
+    };
+    let kept = token();
+    let first = kid(&kept);
+    assert_eq!(kid(&token()), first);
     let old = rotate(&joined, "jwt");
     assert_eq!(old, first);
-    until("a token of the new authority", || fetch() != first);
+    until("a token of the new authority", || kid(&token()) != first);
+    assert!(is_valid(&kept), "a tainted key is trusted still");
     let tool = joined.home().tool();
     tool.ok(&["localauthority", "jwt", "revoke", "-authorityID", &old]);
-    assert_ne!(fetch(), first);
+    until("the old token to be refused", || !is_valid(&kept));
+    let next = token();
+    assert!(kid(&next) != first && is_valid(&next));
+}
+
+/// Tokens that end soon: the command waits for as long as the longest lives.
+const SHORT_TOKENS: Settings = Settings {
+    server: "[ca]\njwt_svid = \"10s\"\nmax_jwt_svid = \"10s\"\n",
+    agent: "",
+    before: None,
+};
+
+#[test]
+fn traffic_of_an_agents_workloads_goes_on_while_our_command_replaces_both_authorities() {
+    if !spire_is_here() || !Workload::Go.is_here() {
+        return;
+    }
+    let joined = Joined::start(&SHORT_TOKENS);
+    joined.register("/peer", &[]);
+    joined.until_ids("the identity", &["/peer"]);
+    let endpoint = joined.agent.endpoint();
+    let start = |args: &[&str]| Workload::Go.start_at(&endpoint, None, args);
+    let peer = "spiffe://example.org/peer";
+    let server = start(&["serve", "127.0.0.1:0", peer]);
+    let address = server.event("listening")["addr"].as_str().unwrap().to_owned();
+    let mut traffic = [
+        ("dialed", start(&["dial", &address, peer, "100000000", "50"])),
+        ("checked", start(&["tokens", "traffic", "50"])),
+    ];
+    // It can't see what SPIRE's agent holds, and gives it time.
+    let rotated = joined.cluster.muster_ok(&["authority", "rotate", "--revoke"]);
+    assert_eq!(rotated.matches("revoked").count(), 2, "{rotated}");
+    let bundle = joined.cluster.bundle();
+    let left = (bundle.x509_authorities.len(), bundle.jwt_authorities.len());
+    assert_eq!(left, (1, 1));
+    for (kind, client) in &mut traffic {
+        for authorities in [2, 1] {
+            client.event_where("both authorities, and then the new one alone", |event| {
+                event["event"] == "holds" && event["authorities"] == authorities
+            });
+        }
+        client.close_input();
+        let counted = client.event(kind);
+        println!("figure: {kind} {}, {} failed", counted["ok"], counted["failed"]);
+        assert_eq!(counted["failed"], 0, "{counted}");
+        assert!(counted["ok"].as_u64().unwrap() > 100, "{counted}");
+    }
 }
 
 /// Prepares and activates a new authority and taints the old one, whose id is returned.

@@ -1,5 +1,6 @@
 //! SPIRE's agent, unchanged, on our server.
 
+mod connection_age;
 mod entries;
 mod forced_rotation;
 mod joining;
@@ -8,6 +9,7 @@ mod restarts;
 mod rotation;
 mod shut_out;
 mod svids;
+mod upstream_rotation;
 
 use std::collections::BTreeSet;
 
