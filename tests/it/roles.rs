@@ -112,16 +112,38 @@ const OPEN: &[(&str, &[&str], &[&str])] = &[
             "TaintX509UpstreamAuthority",
             "RevokeX509UpstreamAuthority",
             "GetWITAuthorityState",
+            "PrepareWITAuthority",
+            "ActivateWITAuthority",
+            "TaintWITAuthority",
+            "RevokeWITAuthority",
         ],
     ),
+    (
+        "spire.api.server.trustdomain.v1.TrustDomain",
+        ADMINS,
+        &[
+            "ListFederationRelationships",
+            "GetFederationRelationship",
+            "BatchCreateFederationRelationship",
+            "BatchUpdateFederationRelationship",
+            "BatchDeleteFederationRelationship",
+            "RefreshBundle",
+        ],
+    ),
+    (
+        "muster.federation.v1.Federation",
+        ADMINS,
+        &["ListPeers", "Revoke", "Release", "Narrow"],
+    ),
     ("muster.authority.v1.Rotation", ADMINS, &["GetProgress"]),
+    ("muster.entry.v1.Delivery", ADMINS, &["Follow"]),
     (
         "spire.api.server.logger.v1.Logger",
         &[LOCAL],
         &["GetLogger", "SetLogLevel", "ResetLogLevel"],
     ),
     ("spire.api.server.debug.v1.Debug", &[LOCAL], &["GetInfo"]),
-    ("grpc.health.v1.Health", &[LOCAL], &["Check"]),
+    ("grpc.health.v1.Health", &[LOCAL], &["Check", "Watch"]),
     ("muster.node.v1.Node", &[AGENT], &["Sync", "Issue"]),
     (
         "muster.grant.v1.Grants",
@@ -129,6 +151,27 @@ const OPEN: &[(&str, &[&str], &[&str])] = &[
         &["Create", "List", "Get", "Update", "Delete"],
     ),
 ];
+
+#[test]
+fn every_method_that_is_served_stands_in_the_table_of_roles() {
+    let paths = |service: &str, methods: &mut dyn Iterator<Item = &str>| {
+        methods
+            .map(|method| format!("/{service}/{method}"))
+            .collect::<Vec<_>>()
+    };
+    // What is not in the server's own table is closed to everybody, so nothing else is served.
+    let served: BTreeSet<_> = muster_server::api::methods::SERVICES
+        .iter()
+        .flat_map(|(service, methods)| paths(service, &mut methods.iter().map(|(name, _)| *name)))
+        .collect();
+    let told: Vec<_> = OPEN
+        .iter()
+        .flat_map(|(service, _, methods)| paths(service, &mut methods.iter().copied()))
+        .collect();
+    let distinct: BTreeSet<_> = told.iter().cloned().collect();
+    assert_eq!(served, distinct);
+    assert_eq!(told.len(), distinct.len(), "a method stands in the table twice");
+}
 
 #[test]
 fn every_method_is_open_to_its_roles_and_to_no_other() {
