@@ -34,7 +34,7 @@ use crate::ca::{
 use crate::config::Config;
 use crate::doors::Doors;
 use crate::federation::endpoint::{Endpoint, State as EndpointState};
-use crate::federation::{Fetcher, Peers, Refresher, WebRoots, take_first_bundles};
+use crate::federation::{Fetcher, Peers, Refresher, take_first_bundles};
 use crate::node_attestors::NodeAttestors;
 use crate::nodes::{self, Nodes};
 use crate::oidc::Discovery;
@@ -44,6 +44,7 @@ use crate::reload::Running;
 use crate::state::State;
 use crate::sync::Connections;
 use crate::watch::{watch_audit, watch_store};
+use crate::web::WebRoots;
 
 pub use error::BuildError;
 

@@ -23,6 +23,7 @@ pub mod oidc;
 pub mod registry;
 pub mod store;
 pub mod sync;
+pub mod web;
 
 mod admission;
 mod build;

@@ -64,5 +64,5 @@ pub enum BuildError {
     FirstBundle(#[from] crate::federation::FirstBundleError),
     /// The authorities of the Web PKI.
     #[error("federation.ca_file")]
-    WebRoots(#[from] crate::federation::WebRootsError),
+    WebRoots(#[from] crate::web::WebRootsError),
 }

@@ -8,8 +8,9 @@ use muster_identity::{IdPath, SpiffeId, TrustDomain};
 use muster_pki::bundle::Scope;
 use muster_runtime::config::Table;
 
-use crate::federation::endpoint::{AcmeConfig, EndpointConfig, EndpointProfile};
+use crate::federation::endpoint::{EndpointConfig, EndpointProfile};
 use crate::federation::{AddressRule, EndpointUrl, MOST_PEERS, Profile, Relationship, Source};
+use crate::web::AcmeConfig;
 
 /// Let's Encrypt, as SPIRE has it.
 const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";

@@ -16,7 +16,6 @@ mod address;
 mod adopt;
 pub mod endpoint;
 mod fetch;
-mod file_mark;
 mod first_bundle;
 mod handle;
 mod peers;
@@ -25,9 +24,7 @@ mod refresher;
 mod relationship;
 mod status;
 mod take;
-mod tls;
 mod url;
-mod web_roots;
 
 use std::time::Duration;
 
@@ -35,6 +32,7 @@ use http::HeaderName;
 
 pub use address::{AddressRule, ForbiddenAddress};
 pub use fetch::Fetcher;
+pub(crate) use fetch::{Authentication, FetchError};
 pub use first_bundle::{FirstBundleError, take_first_bundles};
 pub use handle::{Federation, RefreshError};
 pub use peers::{MOST_PEERS, Peer, Peers, recorded};
@@ -42,7 +40,6 @@ pub use refresher::Refresher;
 pub use relationship::{Profile, Relationship, RelationshipRecordError, Source, scope};
 pub use status::{PeerStatus, Statuses};
 pub use url::{EndpointUrl, Host, ParseUrlError};
-pub use web_roots::{WebRoots, WebRootsError};
 
 /// Who asks for a bundle, as he says himself: operators of the other side see it. Nothing is decided by it.
 const PEER: HeaderName = HeaderName::from_static("muster-peer");

@@ -32,8 +32,9 @@ use tracing::debug;
 
 use crate::admission::Admission;
 use crate::bundles::Bundles;
-use crate::federation::endpoint::{
-    CONNECTIONS, CONNECTIONS_PER_ADDRESS, CertificateFiles, CertificateFilesError, WebCertificate, web_tls,
+use crate::federation::endpoint::web_tls;
+use crate::web::{
+    CONNECTIONS, CONNECTIONS_PER_ADDRESS, CertificateFiles, CertificateFilesError, WebCertificate,
 };
 
 pub use issuer::{Issuer, IssuerError};

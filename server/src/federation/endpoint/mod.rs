@@ -5,10 +5,7 @@
 //! Nobody is asked who he is. Who shows the tag of what he holds may wait for something newer (RFC 7240), within bounds: that is how two Muster servers know of each other's
 //! changes within a round trip. Others ask again at the hint.
 
-mod acme;
 mod answer;
-mod certificate_files;
-mod web_certificate;
 
 use std::convert::Infallible;
 use std::io;
@@ -31,21 +28,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use super::tls::{HTTP, web_provider};
 use super::{AddressRule, Statuses};
 use crate::admission::{Admission, Ticket};
 use crate::bundles::Bundles;
+use crate::web::{
+    Acme, AcmeConfig, AcmeError, CONNECTIONS, CONNECTIONS_PER_ADDRESS, CertificateFiles,
+    CertificateFilesError, HTTP, TLS_ALPN, WebCertificate, web_provider,
+};
 use answer::Desk;
-pub(crate) use certificate_files::CertificateFiles;
 
-pub use acme::{AcmeConfig, AcmeError};
-pub use certificate_files::CertificateFilesError;
-pub use web_certificate::WebCertificate;
-
-/// Connections in all.
-pub(crate) const CONNECTIONS: usize = 1_024;
-/// Connections of one address. Peers behind a translated network share one; each needs one for some milliseconds, or one that waits.
-pub(crate) const CONNECTIONS_PER_ADDRESS: usize = 64;
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long the head of a request may take.
@@ -125,7 +116,7 @@ pub struct Endpoint {
 /// What keeps a certificate of the Web PKI fresh.
 enum Keeper {
     Files(CertificateFiles),
-    Acme(Box<acme::Acme>),
+    Acme(Box<Acme>),
 }
 
 impl Endpoint {
@@ -148,8 +139,8 @@ impl Endpoint {
             }
             EndpointProfile::WebAcme(config) => {
                 let shown = WebCertificate::default();
-                let acme = acme::Acme::open(config.clone(), rule, state, shown.clone())?;
-                let tls = web_tls(Arc::new(shown), &[acme::TLS_ALPN])?;
+                let acme = Acme::open(config.clone(), rule, state, shown.clone())?;
+                let tls = web_tls(Arc::new(shown), &[TLS_ALPN])?;
                 (tls, Some(Keeper::Acme(Box::new(acme))))
             }
         };
@@ -222,7 +213,7 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, desk: Arc<Desk>, ticket
         return;
     };
     // A connection that proved a name to a certificate authority has nothing more to do.
-    if stream.get_ref().1.alpn_protocol() == Some(acme::TLS_ALPN) {
+    if stream.get_ref().1.alpn_protocol() == Some(TLS_ALPN) {
         return;
     }
     let service = service_fn(|request| {

@@ -19,8 +19,8 @@ use tokio_rustls::client::TlsStream;
 
 use super::{Authentication, FetchError, Fetcher};
 use crate::federation::address::ForbiddenAddress;
-use crate::federation::tls::{HTTP, web_provider};
 use crate::federation::url::{EndpointUrl, Host};
+use crate::web::{HTTP, web_provider};
 
 /// How long one address may take to answer.
 const CONNECT: Duration = Duration::from_secs(5);

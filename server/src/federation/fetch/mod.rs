@@ -18,7 +18,7 @@ use muster_pki::bundle::Bundle;
 
 use super::address::{AddressRule, ForbiddenAddress};
 use super::url::{EndpointUrl, ParseUrlError};
-use super::web_roots::WebRoots;
+use crate::web::WebRoots;
 use exchange::Answer;
 
 /// How long a fetch may take in all, beside what the endpoint may keep us waiting.

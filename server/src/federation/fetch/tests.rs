@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::federation::tls::web_provider;
+use crate::web::web_provider;
 
 const LOOPBACK: AddressRule = AddressRule { allow_loopback: true };
 const DOCUMENT: &str = r#"{"keys":[],"spiffe_sequence":7}"#;

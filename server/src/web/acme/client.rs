@@ -12,10 +12,8 @@ use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use muster_identity::TrustDomain;
 
-use crate::federation::address::AddressRule;
-use crate::federation::fetch::{Authentication, Fetcher};
-use crate::federation::url::EndpointUrl;
-use crate::federation::web_roots::WebRoots;
+use crate::federation::{AddressRule, Authentication, EndpointUrl, Fetcher};
+use crate::web::WebRoots;
 
 /// How long one request may take.
 const LONGEST: Duration = Duration::from_secs(30);

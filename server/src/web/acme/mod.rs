@@ -20,14 +20,12 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{State, WebCertificate};
-use crate::federation::address::AddressRule;
-use crate::federation::fetch::FetchError;
-use crate::federation::url::EndpointUrl;
-use crate::federation::web_roots::{WebRoots, WebRootsError};
+use super::{WebCertificate, WebRoots, WebRootsError};
+use crate::federation::endpoint::State;
+use crate::federation::{AddressRule, EndpointUrl, FetchError};
 
 /// By this protocol name a certificate authority asks for the proof.
-pub(super) const TLS_ALPN: &[u8] = b"acme-tls/1";
+pub(crate) const TLS_ALPN: &[u8] = b"acme-tls/1";
 /// The waits between two tries: the first, and the longest. Certificate authorities count failures by the hour.
 const WAITS: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(6 * 3_600));
 
@@ -75,7 +73,7 @@ enum OrderError {
 }
 
 /// Gets a certificate and keeps it fresh.
-pub(super) struct Acme {
+pub(crate) struct Acme {
     config: AcmeConfig,
     http: client::Http,
     file: SealedFile,
@@ -98,7 +96,7 @@ struct Kept {
 
 impl Acme {
     /// Reads what is kept, and shows it as long as it is valid.
-    pub(super) fn open(
+    pub(crate) fn open(
         config: AcmeConfig,
         rule: AddressRule,
         state: &State<'_>,
@@ -131,7 +129,7 @@ impl Acme {
     }
 
     /// Renews when a third of the life is left.
-    pub(super) async fn keep(mut self, clock: &dyn Clock) -> Infallible {
+    pub(crate) async fn keep(mut self, clock: &dyn Clock) -> Infallible {
         let (first, longest) = WAITS;
         let mut backoff = Backoff::new(first, longest);
         loop {

@@ -13,7 +13,7 @@ use tracing::{error, info};
 use zeroize::Zeroizing;
 
 use super::WebCertificate;
-use crate::federation::file_mark::FileMark;
+use super::file_mark::FileMark;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(5);

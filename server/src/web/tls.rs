@@ -5,10 +5,10 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 /// What a bundle endpoint speaks: one document needs no more.
-pub(super) const HTTP: &[u8] = b"http/1.1";
+pub(crate) const HTTP: &[u8] = b"http/1.1";
 
 /// The provider with TLS 1.2 beside 1.3. Its suites and groups are within Mozilla's intermediate profile, which Federation 5 asks for: all with forward secrecy and AEAD.
-pub(super) fn web_provider() -> Arc<CryptoProvider> {
+pub(crate) fn web_provider() -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
     provider.kx_groups = vec![
         aws_lc_rs::kx_group::X25519MLKEM768,
