@@ -33,7 +33,7 @@ use crate::ca::{
 };
 use crate::config::Config;
 use crate::doors::Doors;
-use crate::federation::endpoint::{Endpoint, State as EndpointState};
+use crate::federation::endpoint::Endpoint;
 use crate::federation::{Fetcher, Peers, Refresher, take_first_bundles};
 use crate::node_attestors::NodeAttestors;
 use crate::nodes::{self, Nodes};
@@ -44,7 +44,7 @@ use crate::reload::Running;
 use crate::state::State;
 use crate::sync::Connections;
 use crate::watch::{watch_audit, watch_store};
-use crate::web::WebRoots;
+use crate::web::{WebRoots, WebState};
 
 pub use error::BuildError;
 
@@ -168,22 +168,20 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         state.audit.clone(),
         Arc::clone(&clock),
     );
-    let endpoint = match &config.federation.endpoint {
+    let web = WebState {
+        trust_domain: &config.trust_domain,
+        data_dir: &config.data_dir,
+        seal: &state.seal,
+        addresses: config.federation.addresses,
+    };
+    let endpoint = match config.federation.endpoint.clone() {
         None => None,
-        Some(endpoint) => {
-            let state = EndpointState {
-                trust_domain: &config.trust_domain,
-                data_dir: &config.data_dir,
-                seal: &state.seal,
-            };
-            let rule = config.federation.addresses;
-            Some(Endpoint::bind(endpoint, resolver.clone(), rule, &state).await?)
-        }
+        Some(endpoint) => Some(Endpoint::bind(endpoint, resolver.clone(), &web).await?),
     };
     let doors = Doors::bind(&config, &bundles, resolver, &clock, &federation).await?;
     let discovery = match config.oidc.clone() {
         None => None,
-        Some(oidc) => Some(Discovery::bind(oidc).await?),
+        Some(oidc) => Some(Discovery::bind(oidc, &web).await?),
     };
     let http = match config.http {
         None => None,
@@ -371,6 +369,7 @@ impl Bound {
         if let Some(discovery) = self.discovery.take() {
             let serving = discovery.serve(
                 self.context.bundles.clone(),
+                Arc::clone(&self.context.clock),
                 front.spawner(),
                 self.front_stop.clone(),
             );

@@ -1,11 +1,15 @@
 //! OAuth's side of the world: whoever takes OpenID Connect tokens takes ours, by the issuer's URL alone.
 
-use std::net::TcpListener;
-use std::path::Path;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use muster_tests::{Cluster, Process, Settings, Web, client, need, need_programs};
+use muster_tests::{AcmeDirectory, Cluster, Process, Settings, Web, client, need, need_programs, until};
 use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 /// What go-oidc, an unchanged relying party that knows the issuer's URL and nothing else, makes of a token.
 fn rely_on(program: &Path, issuer: &str, web: &Web, audience: &str, token: &str) -> Value {
@@ -16,6 +20,18 @@ fn rely_on(program: &Path, issuer: &str, web: &Web, audience: &str, token: &str)
         .args([audience, token]);
     let process = Process::start("relying party", &mut command);
     process.event_where("its verdict", |event| event["event"].is_string())
+}
+
+fn relying_party() -> Option<PathBuf> {
+    let program = client("go-client");
+    need("the Go client, which tests/run builds", program.is_some());
+    program
+}
+
+/// The issuer is in every token, so its port must be known before the server is.
+fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
 }
 
 fn settings(server: String) -> Settings {
@@ -41,18 +57,9 @@ fn token(cluster: &Cluster, audience: &str) -> String {
 
 #[test]
 fn a_relying_party_takes_our_tokens_by_discovery_until_their_key_is_revoked() {
-    let program = client("go-client");
-    if !need("the Go client, which tests/run builds", program.is_some()) {
-        return;
-    }
-    let program = program.unwrap();
+    let Some(program) = relying_party() else { return };
     let web = Web::new();
-    // The issuer is in every token, so its port must be known before the server is.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port();
     let issuer = format!("https://127.0.0.1:{port}");
     let cluster = Cluster::start_server_only(&settings(format!(
         "[ca]\njwt_issuer = \"{issuer}\"\n[oidc]\nlisten = \"127.0.0.1:{port}\"\ncertificate = \"{}\"\nkey = \"{}\"\n",
@@ -77,10 +84,67 @@ fn a_relying_party_takes_our_tokens_by_discovery_until_their_key_is_revoked() {
     for name in ["cert.pem", "key.pem"] {
         std::fs::copy(renewed.path(name), web.path(name)).unwrap();
     }
-    muster_tests::until("the new certificate", || {
+    until("the new certificate", || {
         let verdict = rely_on(&program, &issuer, &renewed, "models", &token(&cluster, "models"));
         verdict["event"] == "accepted"
     });
+}
+
+#[test]
+fn discovery_gets_a_certificate_by_acme_and_renews_it() {
+    let Some(program) = relying_party() else { return };
+    // Renewed when a third of it is left: four seconds on.
+    let acme = AcmeDirectory::start_short("localhost", Duration::from_secs(6));
+    let door = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    acme.prove_at(door);
+    let issuer = format!("https://localhost:{}", door.port());
+    let cluster = Cluster::start_server_only(&settings(format!(
+        "[ca]\njwt_issuer = \"{issuer}\"\n[federation]\nallow_loopback = true\n[oidc]\nlisten = \"{door}\"\n[oidc.acme]\n{}",
+        acme.config()
+    )));
+    cluster.server().line("its certificate", |line| {
+        line.contains("shows a new certificate") && line.contains("OIDC discovery")
+    });
+    let accepted = || {
+        let token = token(&cluster, "models");
+        rely_on(&program, &issuer, acme.web(), "models", &token)["event"] == "accepted"
+    };
+    until("a relying party that believes it", accepted);
+    let before = acme.orders();
+    until("the renewal", || acme.orders() > before);
+    until("a relying party that believes the new one", accepted);
+
+    // Account, key and certificate are kept, sealed, and apart from the bundle endpoint's.
+    let kept = std::fs::read(cluster.path().join("server/data/acme-oidc")).unwrap();
+    assert!(!String::from_utf8_lossy(&kept).contains("PRIVATE KEY"));
+    assert!(!cluster.path().join("server/data/acme").exists());
+}
+
+#[test]
+fn a_relying_party_takes_our_tokens_through_a_proxy_before_a_unix_socket() {
+    let Some(program) = relying_party() else { return };
+    let web = Web::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let issuer = format!("https://{}", listener.local_addr().unwrap());
+    let cluster = Cluster::start_server_only(&settings(format!(
+        "[ca]\njwt_issuer = \"{issuer}\"\n[oidc]\nsocket = \"{{dir}}/server/oidc.sock\"\n"
+    )));
+    let acceptor = TlsAcceptor::from(web.server("127.0.0.1", false, |_| {}));
+    let socket = cluster.path().join("server/oidc.sock");
+    listener.set_nonblocking(true).unwrap();
+    cluster.spawn(async move {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut outside) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let mut inside = UnixStream::connect(&socket).await.unwrap();
+            connections.spawn(async move { tokio::io::copy_bidirectional(&mut outside, &mut inside).await });
+        }
+    });
+    let verdict = rely_on(&program, &issuer, &web, "models", &token(&cluster, "models"));
+    assert_eq!(verdict["subject"], "spiffe://example.org/batch", "{verdict}");
 }
 
 #[test]
@@ -126,10 +190,10 @@ fn the_bundle_lies_where_the_configuration_says_at_each_change() {
         let text = std::fs::read_to_string(cluster.path().join("server/bundle.json"));
         serde_json::from_str(&text.unwrap_or_default()).unwrap_or_default()
     };
-    muster_tests::until("the first bundle", || lies()["spiffe_sequence"].is_u64());
+    until("the first bundle", || lies()["spiffe_sequence"].is_u64());
     let first = lies()["spiffe_sequence"].as_u64().unwrap();
     cluster.muster_ok(&["authority", "prepare", "jwt"]);
-    muster_tests::until("the next bundle", || {
+    until("the next bundle", || {
         lies()["spiffe_sequence"]
             .as_u64()
             .is_some_and(|next| next > first)

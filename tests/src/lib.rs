@@ -14,6 +14,7 @@
     reason = "a story that can't go on says so by a panic"
 )]
 
+mod acme;
 mod binaries;
 mod cluster;
 mod endpoint;
@@ -30,6 +31,7 @@ mod turn;
 mod web;
 mod workload;
 
+pub use acme::AcmeDirectory;
 pub use binaries::{binary, client, peer, root};
 pub use cluster::{Cluster, Settings, TRUST_DOMAIN, from_pem, unix_channel};
 pub use endpoint::{Reply, ScriptedEndpoint};

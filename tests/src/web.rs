@@ -1,4 +1,4 @@
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, IsCa, KeyPair,
@@ -11,6 +11,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use tempfile::TempDir;
+use time::OffsetDateTime;
 
 /// A Web PKI of a story's own: a certificate authority, and certificates by it.
 pub struct Web {
@@ -56,9 +57,13 @@ impl Web {
         self.folder.path().join(name)
     }
 
-    /// Signs a request in DER, and gives the certificate in PEM.
-    pub fn sign(&self, csr: &[u8]) -> String {
-        let request = CertificateSigningRequestParams::from_der(&csr.into()).unwrap();
+    /// Signs a request in DER, and gives the certificate in PEM; it lives for so long from now, or for as good as ever.
+    pub fn sign(&self, csr: &[u8], life: Option<Duration>) -> String {
+        let mut request = CertificateSigningRequestParams::from_der(&csr.into()).unwrap();
+        if let Some(life) = life {
+            let now = OffsetDateTime::now_utc();
+            (request.params.not_before, request.params.not_after) = (now, now + life);
+        }
         request.signed_by(&self.authority).unwrap().pem()
     }
 

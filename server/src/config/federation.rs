@@ -9,11 +9,9 @@ use muster_pki::bundle::Scope;
 use muster_runtime::config::Table;
 
 use crate::federation::endpoint::{EndpointConfig, EndpointProfile};
-use crate::federation::{AddressRule, EndpointUrl, MOST_PEERS, Profile, Relationship, Source};
-use crate::web::AcmeConfig;
+use crate::federation::{AddressRule, MOST_PEERS, Profile, Relationship, Source};
 
-/// Let's Encrypt, as SPIRE has it.
-const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
+use super::web::{self, Certificate, url};
 
 /// Federation with other trust domains. By default nobody is federated with, and nothing listens.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -88,21 +86,16 @@ pub(super) fn read(table: &mut Table, own: Option<&TrustDomain>) -> FederationCo
 fn endpoint(table: &mut Table) -> Option<EndpointConfig> {
     let listen: Option<SocketAddr> = table.required("listen");
     let profile = table.choice("profile", ProfileName::Spiffe, &PROFILES);
-    let (certificate, key) = (table.optional("certificate"), table.optional("key"));
-    let acme = table.optional_table("acme").map(|mut table| acme(&mut table));
-    let profile = match (profile, certificate, key, acme) {
-        (ProfileName::Spiffe, None, None, None) => EndpointProfile::Spiffe,
-        (ProfileName::Web, Some(certificate), Some(key), None) => {
-            EndpointProfile::WebFiles { certificate, key }
-        }
-        (ProfileName::Web, None, None, Some(acme)) => EndpointProfile::WebAcme(acme?),
-        (ProfileName::Spiffe, ..) => {
+    let profile = match (profile, web::certificate(table)) {
+        (ProfileName::Spiffe, Certificate::None) => EndpointProfile::Spiffe,
+        (ProfileName::Web, Certificate::Source(source)) => EndpointProfile::Web(source?),
+        (ProfileName::Spiffe, _) => {
             let expected =
                 "\"https_web\" with certificate, key or acme; https_spiffe shows the server's own SVID";
             table.refuse("profile", &"\"https_spiffe\"", expected);
             return None;
         }
-        (ProfileName::Web, ..) => {
+        (ProfileName::Web, _) => {
             table.refuse(
                 "profile",
                 &"\"https_web\"",
@@ -114,23 +107,6 @@ fn endpoint(table: &mut Table) -> Option<EndpointConfig> {
     Some(EndpointConfig {
         listen: listen?,
         profile,
-    })
-}
-
-fn acme(table: &mut Table) -> Option<AcmeConfig> {
-    let directory = url(table, "directory", Some(DIRECTORY));
-    let domain = table.required::<String>("domain");
-    let email = table.optional("email");
-    let ca_file = table.optional("ca_file");
-    if !table.or("terms_accepted", false) {
-        let expected = "true: your word that you accept the terms of the certificate authority";
-        table.refuse("terms_accepted", &false, expected);
-    }
-    Some(AcmeConfig {
-        directory: directory?,
-        domain: domain?.to_ascii_lowercase(),
-        email,
-        ca_file,
     })
 }
 
@@ -193,19 +169,6 @@ fn endpoint_of(table: &mut Table) -> Option<Source> {
         }
     };
     Some(Source::Endpoint { url: url?, profile })
-}
-
-fn url(table: &mut Table, key: &'static str, default: Option<&str>) -> Option<EndpointUrl> {
-    let text: String = match default {
-        Some(default) => table.or(key, default.to_owned()),
-        None => table.required(key)?,
-    };
-    let parsed = text.parse();
-    if let Err(error) = &parsed {
-        let expected = format!("an https URL with a host and no user ({error})");
-        table.refuse(key, &format!("{text:?}"), &expected);
-    }
-    parsed.ok()
 }
 
 fn scope(table: &Table, prefixes: &[String]) -> Option<Scope> {

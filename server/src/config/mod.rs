@@ -9,6 +9,7 @@ mod oidc;
 mod publishers;
 mod read;
 mod upstream;
+mod web;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -184,7 +185,7 @@ mod tests {
 
     #[test]
     fn every_key_is_in_the_example() {
-        let text = "trust_domain = 'a.org'\nx = 1\n[ca]\nx = 1\n[nodes]\nx = 1\n[node_attestors]\nx = 1\n[node_attestors.x509pop]\nx = 1\n[[node_attestors.k8s_psat.clusters]]\nx = 1\n[limits]\nx = 1\n[signing]\nx = 1\n[federation]\nx = 1\n[federation.endpoint]\nlisten = 'x'\nx = 1\n[federation.endpoint.acme]\nx = 1\n[[federation.peers]]\nx = 1\n[oidc]\nx = 1\n[http]\nx = 1\n[log]\nx = 1\n[upstream_authority.disk]\nx = 1\n[upstream_authority.spire]\nx = 1\n[upstream_authority.vault]\nx = 1\n[upstream_authority.vault.token]\nx = 1\n[upstream_authority.vault.approle]\nx = 1\n[upstream_authority.vault.cert]\nx = 1\n[upstream_authority.vault.kubernetes]\nx = 1";
+        let text = "trust_domain = 'a.org'\nx = 1\n[ca]\nx = 1\n[nodes]\nx = 1\n[node_attestors]\nx = 1\n[node_attestors.x509pop]\nx = 1\n[[node_attestors.k8s_psat.clusters]]\nx = 1\n[limits]\nx = 1\n[signing]\nx = 1\n[federation]\nx = 1\n[federation.endpoint]\nlisten = 'x'\nx = 1\n[federation.endpoint.acme]\nx = 1\n[[federation.peers]]\nx = 1\n[oidc]\nx = 1\n[oidc.acme]\nx = 1\n[http]\nx = 1\n[log]\nx = 1\n[upstream_authority.disk]\nx = 1\n[upstream_authority.spire]\nx = 1\n[upstream_authority.vault]\nx = 1\n[upstream_authority.vault.token]\nx = 1\n[upstream_authority.vault.approle]\nx = 1\n[upstream_authority.vault.cert]\nx = 1\n[upstream_authority.vault.kubernetes]\nx = 1";
         let error = Config::parse("t", text).unwrap_err().to_string();
         let known = error
             .lines()

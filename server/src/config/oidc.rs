@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use muster_identity::TrustDomain;
 use muster_runtime::config::{FileMode, Table};
 
+use super::web::{self, Certificate};
 use crate::oidc::{DiscoveryConfig, Issuer, Place};
+use crate::web::WebSource;
 
 /// The documents are public, and whoever may open the socket is a proxy of the operator's choice.
 const MODE: u32 = 0o666;
@@ -26,10 +28,11 @@ pub(super) fn read(
         None => format!("https://{}", trust_domain?),
     };
     match Issuer::new(&issuer, hosts, keys_url) {
-        Ok(issuer) => Some(DiscoveryConfig {
-            issuer,
-            place: place?,
-        }),
+        Ok(issuer) => {
+            let place = place?;
+            refuse_unserved(&mut table, &issuer, &place);
+            Some(DiscoveryConfig { issuer, place })
+        }
         Err(error) => {
             let expected = format!("a ca.jwt_issuer that can be discovered: {error}");
             table.refuse("issuer", &format!("{issuer:?}"), &expected);
@@ -41,25 +44,40 @@ pub(super) fn read(
 fn place(table: &mut Table) -> Option<Place> {
     let (listen, socket): (Option<SocketAddr>, Option<PathBuf>) =
         (table.optional("listen"), table.optional("socket"));
-    let (certificate, key) = (table.optional("certificate"), table.optional("key"));
+    let certificate = web::certificate(table);
     let plaintext = table.or("plaintext", false);
     let FileMode(mode) = table.or("socket_mode", FileMode(MODE));
-    match (listen, socket, certificate, key, plaintext) {
-        (Some(listen), None, Some(certificate), Some(key), false) => Some(Place::Tls {
+    match (listen, socket, certificate, plaintext) {
+        (Some(listen), None, Certificate::Source(certificate), false) => Some(Place::Tls {
             listen,
-            certificate,
-            key,
+            certificate: certificate?,
         }),
-        (Some(listen), None, None, None, true) => Some(Place::Plaintext(listen)),
-        (None, Some(path), None, None, false) => Some(Place::Socket { path, mode }),
+        (Some(listen), None, Certificate::None, true) => Some(Place::Plaintext(listen)),
+        (None, Some(path), Certificate::None, false) => Some(Place::Socket { path, mode }),
         _ => {
             table.refuse(
                 "listen",
                 &"as it stands with the others",
-                "listen with certificate and key, listen with plaintext = true behind a proxy, or socket alone",
+                "listen with certificate and key or with acme, listen with plaintext = true behind a proxy, or socket alone",
             );
             None
         }
+    }
+}
+
+/// A certificate for a name under which nothing is answered is a mistake that shows itself to relying parties alone.
+fn refuse_unserved(table: &mut Table, issuer: &Issuer, place: &Place) {
+    if let Place::Tls {
+        certificate: WebSource::Acme(acme),
+        ..
+    } = place
+        && !issuer.is_host(&acme.domain)
+    {
+        table.refuse(
+            "acme.domain",
+            &format!("{:?}", acme.domain),
+            "the host of ca.jwt_issuer, or one of oidc.hosts",
+        );
     }
 }
 
@@ -83,6 +101,27 @@ mod tests {
         let text = "[ca]\njwt_issuer = 'https://oidc.a.org/x'\n[oidc]\nlisten = '[::1]:443'\ncertificate = '/c'\nkey = '/k'";
         assert_eq!(read(text).unwrap().unwrap().issuer.url(), "https://oidc.a.org/x");
         assert!(read("").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_certificate_by_acme_is_for_a_host_that_is_served() {
+        let with = |domain: &str, more: &str| {
+            read(&format!(
+                "[oidc]\nlisten = '[::1]:443'\nhosts = ['b.org']\n{more}[oidc.acme]\ndomain = '{domain}'\nterms_accepted = true"
+            ))
+        };
+        for domain in ["a.org", "B.org"] {
+            let Place::Tls { certificate, .. } = with(domain, "").unwrap().unwrap().place else {
+                panic!("TLS");
+            };
+            assert!(matches!(certificate, WebSource::Acme(acme) if acme.domain == domain.to_lowercase()));
+        }
+        let unserved = with("c.org", "").unwrap_err();
+        assert!(unserved.contains("oidc.acme.domain = \"c.org\""), "{unserved}");
+        for more in ["certificate = '/c'\nkey = '/k'\n", "plaintext = true\n"] {
+            let two = with("a.org", more).unwrap_err();
+            assert!(two.contains("oidc.listen"), "{two}");
+        }
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Issuer {
     }
 
     /// Whether this value of a Host header, with or without a port, is served.
-    pub(super) fn is_host(&self, named: &str) -> bool {
+    pub(crate) fn is_host(&self, named: &str) -> bool {
         let host = match named.rsplit_once(':') {
             Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
             _ => named,

@@ -23,7 +23,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use muster_runtime::{Spawner, Stop};
+use muster_runtime::{Clock, Spawner, Stop};
 use muster_transport::{AdminDoor, BindError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -32,9 +32,8 @@ use tracing::debug;
 
 use crate::admission::Admission;
 use crate::bundles::Bundles;
-use crate::federation::endpoint::web_tls;
 use crate::web::{
-    CONNECTIONS, CONNECTIONS_PER_ADDRESS, CertificateFiles, CertificateFilesError, WebCertificate,
+    CONNECTIONS, CONNECTIONS_PER_ADDRESS, Door, WebError, WebSource, WebState, WebTls, is_proof,
 };
 
 pub use issuer::{Issuer, IssuerError};
@@ -60,14 +59,12 @@ pub struct DiscoveryConfig {
 /// Where the documents are served.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Place {
-    /// On TCP, with TLS by a certificate that is read anew when its files change.
+    /// On TCP, with TLS by a certificate of the Web PKI.
     Tls {
         /// Where.
         listen: SocketAddr,
-        /// The chain, leaf first, PEM.
-        certificate: PathBuf,
-        /// Its key, PEM.
-        key: PathBuf,
+        /// Its certificate.
+        certificate: WebSource,
     },
     /// On TCP without TLS, behind a proxy that has it.
     Plaintext(SocketAddr),
@@ -96,10 +93,7 @@ pub enum DiscoveryError {
     Socket(#[from] BindError),
     /// The certificate.
     #[error("the certificate of OIDC discovery")]
-    Certificate(#[from] CertificateFilesError),
-    /// TLS.
-    #[error("setting up TLS for OIDC discovery")]
-    Tls(#[from] rustls::Error),
+    Certificate(#[from] WebError),
 }
 
 /// The door, bound.
@@ -110,10 +104,7 @@ pub struct Discovery {
 }
 
 enum Listener {
-    Tcp {
-        tcp: TcpListener,
-        tls: Option<(TlsAcceptor, CertificateFiles)>,
-    },
+    Tcp { tcp: TcpListener, web: Option<WebTls> },
     Unix(AdminDoor),
 }
 
@@ -122,24 +113,17 @@ impl Discovery {
     ///
     /// # Errors
     /// When the place is taken or the certificate can't be used.
-    pub async fn bind(config: DiscoveryConfig) -> Result<Self, DiscoveryError> {
+    pub async fn bind(config: DiscoveryConfig, state: &WebState<'_>) -> Result<Self, DiscoveryError> {
         let (listener, address) = match config.place {
             Place::Socket { path, mode } => (Listener::Unix(AdminDoor::bind(&path, mode)?), None),
             Place::Plaintext(address) => {
                 let (tcp, address) = bind(address).await?;
-                (Listener::Tcp { tcp, tls: None }, Some(address))
+                (Listener::Tcp { tcp, web: None }, Some(address))
             }
-            Place::Tls {
-                listen,
-                certificate,
-                key,
-            } => {
-                let shown = WebCertificate::default();
-                let files = CertificateFiles::open(certificate, key, shown.clone())?;
-                let acceptor = TlsAcceptor::from(web_tls(Arc::new(shown), &[])?);
+            Place::Tls { listen, certificate } => {
+                let web = Some(WebTls::open(certificate, Door::Discovery, state)?);
                 let (tcp, address) = bind(listen).await?;
-                let tls = Some((acceptor, files));
-                (Listener::Tcp { tcp, tls }, Some(address))
+                (Listener::Tcp { tcp, web }, Some(address))
             }
         };
         Ok(Self {
@@ -155,7 +139,13 @@ impl Discovery {
     }
 
     /// Serves until the stop is ordered; connections are children of `spawner`.
-    pub async fn serve(self, bundles: Bundles, spawner: Spawner, stop: Stop) -> Result<(), Infallible> {
+    pub async fn serve(
+        self,
+        bundles: Bundles,
+        clock: Arc<dyn Clock>,
+        spawner: Spawner,
+        stop: Stop,
+    ) -> Result<(), Infallible> {
         let desk = Desk {
             issuer: self.issuer,
             bundles,
@@ -170,14 +160,12 @@ impl Discovery {
                         spawner.spawn_for_peer("OIDC discovery", serving);
                     }
                 }
-                Listener::Tcp { tcp, tls: None } => accept(&tcp, None, &desk, &spawner, &stop).await,
-                Listener::Tcp {
-                    tcp,
-                    tls: Some((acceptor, files)),
-                } => {
+                Listener::Tcp { tcp, web: None } => accept(&tcp, None, &desk, &spawner, &stop).await,
+                Listener::Tcp { tcp, web: Some(web) } => {
+                    let acceptor = TlsAcceptor::from(web.config());
                     tokio::select! {
                         () = accept(&tcp, Some(&acceptor), &desk, &spawner, &stop) => {}
-                        never = files.follow() => match never {},
+                        never = web.keep(&*clock) => match never {},
                     }
                 }
             }
@@ -228,7 +216,9 @@ async fn accept(
             match tls {
                 None => serve(stream, desk, stop).await,
                 Some(tls) => {
-                    if let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, tls.accept(stream)).await {
+                    if let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, tls.accept(stream)).await
+                        && !is_proof(stream.get_ref().1)
+                    {
                         serve(stream, desk, stop).await;
                     }
                 }

@@ -1,4 +1,4 @@
-//! What an endpoint of the Web PKI shows.
+//! What a door of the Web PKI shows.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::acme::TLS_ALPN;
 
 /// The certificate that the next handshake shows, and one that proves a name to a certificate authority that asks for it. Clones share it.
 #[derive(Clone, Default)]
-pub struct WebCertificate {
+pub(super) struct WebCertificate {
     shown: Arc<ArcSwapOption<CertifiedKey>>,
     challenge: Arc<ArcSwapOption<CertifiedKey>>,
 }

@@ -12,7 +12,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tracing::{error, info};
 use zeroize::Zeroizing;
 
-use super::WebCertificate;
+use super::Door;
+use super::certificate::WebCertificate;
 use super::file_mark::FileMark;
 
 /// How often the files are looked at.
@@ -43,18 +44,20 @@ pub enum CertificateFilesError {
 }
 
 /// Shows what two files hold, and what they hold later.
-pub(crate) struct CertificateFiles {
+pub(super) struct CertificateFiles {
     certificate: PathBuf,
     key: PathBuf,
+    door: Door,
     shown: WebCertificate,
     seen: [Option<FileMark>; 2],
 }
 
 impl CertificateFiles {
     /// Reads the files for the first time.
-    pub(crate) fn open(
+    pub(super) fn open(
         certificate: PathBuf,
         key: PathBuf,
+        door: Door,
         shown: WebCertificate,
     ) -> Result<Self, CertificateFilesError> {
         let seen = [FileMark::of(&certificate), FileMark::of(&key)];
@@ -62,13 +65,14 @@ impl CertificateFiles {
         Ok(Self {
             certificate,
             key,
+            door,
             shown,
             seen,
         })
     }
 
     /// Reads them anew when they change. What can't be used is reported, and what was shown stays.
-    pub(crate) async fn follow(mut self) -> Infallible {
+    pub(super) async fn follow(mut self) -> Infallible {
         loop {
             tokio::time::sleep(LOOK).await;
             let now = [FileMark::of(&self.certificate), FileMark::of(&self.key)];
@@ -79,12 +83,13 @@ impl CertificateFiles {
             match read(&self.certificate, &self.key) {
                 Ok(certificate) => {
                     self.shown.show(certificate);
-                    info!(file = %self.certificate.display(), "the bundle endpoint shows the new certificate");
+                    info!(door = %self.door, file = %self.certificate.display(), "the door shows the new certificate");
                 }
                 Err(error) => {
                     error!(
+                        door = %self.door,
                         error = &error as &dyn std::error::Error,
-                        "the bundle endpoint's new certificate can't be used; the old one is shown"
+                        "the door's new certificate can't be used; the old one is shown"
                     );
                 }
             }

@@ -10,30 +10,26 @@ mod answer;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use muster_identity::TrustDomain;
 use muster_pki::tls::{SvidResolver, provider};
 use muster_runtime::{Clock, Spawner, Stop};
-use muster_seal::Seal;
 use rustls::ServerConfig;
-use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
-use rustls::version::{TLS12, TLS13};
+use rustls::server::ResolvesServerCert;
+use rustls::version::TLS13;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use super::{AddressRule, Statuses};
+use super::Statuses;
 use crate::admission::{Admission, Ticket};
 use crate::bundles::Bundles;
 use crate::web::{
-    Acme, AcmeConfig, AcmeError, CONNECTIONS, CONNECTIONS_PER_ADDRESS, CertificateFiles,
-    CertificateFilesError, HTTP, TLS_ALPN, WebCertificate, web_provider,
+    CONNECTIONS, CONNECTIONS_PER_ADDRESS, Door, WebError, WebSource, WebState, WebTls, finished, is_proof,
 };
 use answer::Desk;
 
@@ -62,25 +58,8 @@ pub struct EndpointConfig {
 pub enum EndpointProfile {
     /// `https_spiffe`: by the server's own X.509-SVID.
     Spiffe,
-    /// `https_web`: by a certificate from files, read anew when they change.
-    WebFiles {
-        /// The chain, leaf first, in PEM.
-        certificate: PathBuf,
-        /// Its key, in PEM.
-        key: PathBuf,
-    },
-    /// `https_web`: by a certificate that is got from an ACME directory (RFC 8555).
-    WebAcme(AcmeConfig),
-}
-
-/// What of the server's state the endpoint may use.
-pub struct State<'a> {
-    /// Whose bundle it is.
-    pub trust_domain: &'a TrustDomain,
-    /// Where state lies.
-    pub data_dir: &'a Path,
-    /// What seals secrets there.
-    pub seal: &'a Arc<dyn Seal>,
+    /// `https_web`: by a certificate of the Web PKI.
+    Web(WebSource),
 }
 
 /// Why the endpoint could not be opened.
@@ -96,10 +75,7 @@ pub enum EndpointError {
     },
     /// The certificate.
     #[error("the bundle endpoint's certificate")]
-    Certificate(#[from] CertificateFilesError),
-    /// ACME.
-    #[error("the bundle endpoint's ACME account")]
-    Acme(#[from] AcmeError),
+    Certificate(#[from] WebError),
     /// TLS.
     #[error("setting up the bundle endpoint's TLS")]
     Tls(#[from] rustls::Error),
@@ -110,13 +86,7 @@ pub struct Endpoint {
     listener: TcpListener,
     address: SocketAddr,
     tls: Arc<ServerConfig>,
-    keeper: Option<Keeper>,
-}
-
-/// What keeps a certificate of the Web PKI fresh.
-enum Keeper {
-    Files(CertificateFiles),
-    Acme(Box<Acme>),
+    web: Option<WebTls>,
 }
 
 impl Endpoint {
@@ -125,23 +95,15 @@ impl Endpoint {
     /// # Errors
     /// When the address is taken or the certificate can't be used.
     pub async fn bind(
-        config: &EndpointConfig,
+        config: EndpointConfig,
         svid: SvidResolver,
-        rule: AddressRule,
-        state: &State<'_>,
+        state: &WebState<'_>,
     ) -> Result<Self, EndpointError> {
-        let (tls, keeper) = match &config.profile {
+        let (tls, web) = match config.profile {
             EndpointProfile::Spiffe => (spiffe_tls(Arc::new(svid))?, None),
-            EndpointProfile::WebFiles { certificate, key } => {
-                let shown = WebCertificate::default();
-                let files = CertificateFiles::open(certificate.clone(), key.clone(), shown.clone())?;
-                (web_tls(Arc::new(shown), &[])?, Some(Keeper::Files(files)))
-            }
-            EndpointProfile::WebAcme(config) => {
-                let shown = WebCertificate::default();
-                let acme = Acme::open(config.clone(), rule, state, shown.clone())?;
-                let tls = web_tls(Arc::new(shown), &[TLS_ALPN])?;
-                (tls, Some(Keeper::Acme(Box::new(acme))))
+            EndpointProfile::Web(source) => {
+                let web = WebTls::open(source, Door::BundleEndpoint, state)?;
+                (web.config(), Some(web))
             }
         };
         let failed = |source| EndpointError::Bind {
@@ -154,7 +116,7 @@ impl Endpoint {
             listener,
             address,
             tls,
-            keeper,
+            web,
         })
     }
 
@@ -176,10 +138,9 @@ impl Endpoint {
         let desk = Arc::new(Desk::new(bundles, statuses, Arc::clone(&clock), stop.clone()));
         let admission = Admission::new(CONNECTIONS, CONNECTIONS_PER_ADDRESS);
         let keeping = async {
-            match self.keeper {
+            match self.web {
                 None => std::future::pending().await,
-                Some(Keeper::Files(files)) => files.follow().await,
-                Some(Keeper::Acme(acme)) => acme.keep(&*clock).await,
+                Some(web) => web.keep(&*clock).await,
             }
         };
         let accepting = async {
@@ -212,8 +173,7 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, desk: Arc<Desk>, ticket
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else {
         return;
     };
-    // A connection that proved a name to a certificate authority has nothing more to do.
-    if stream.get_ref().1.alpn_protocol() == Some(TLS_ALPN) {
+    if is_proof(stream.get_ref().1) {
         return;
     }
     let service = service_fn(|request| {
@@ -240,27 +200,5 @@ fn spiffe_tls(shown: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, r
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
         .with_cert_resolver(shown);
-    Ok(finished(config, &[]))
-}
-
-/// TLS as everybody on the Web speaks it, with what `shown` has.
-pub(crate) fn web_tls(
-    shown: Arc<dyn ResolvesServerCert>,
-    more: &[&[u8]],
-) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let config = ServerConfig::builder_with_provider(web_provider())
-        .with_protocol_versions(&[&TLS13, &TLS12])?
-        .with_no_client_auth()
-        .with_cert_resolver(shown);
-    Ok(finished(config, more))
-}
-
-fn finished(mut config: ServerConfig, more: &[&[u8]]) -> Arc<ServerConfig> {
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    config.alpn_protocols = std::iter::once(HTTP)
-        .chain(more.iter().copied())
-        .map(<[u8]>::to_vec)
-        .collect();
-    Arc::new(config)
+    Ok(finished(config, None))
 }

@@ -1,4 +1,4 @@
-//! A certificate of the Web PKI, got and renewed by ACME (RFC 8555) with the tls-alpn-01 challenge (RFC 8737): it needs no other port than the endpoint's own, which the
+//! A certificate of the Web PKI, got and renewed by ACME (RFC 8555) with the tls-alpn-01 challenge (RFC 8737): it needs no other port than the door's own, which the
 //! certificate authority reaches as 443.
 
 mod client;
@@ -20,12 +20,12 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{WebCertificate, WebRoots, WebRootsError};
-use crate::federation::endpoint::State;
-use crate::federation::{AddressRule, EndpointUrl, FetchError};
+use super::certificate::WebCertificate;
+use super::{Door, WebRoots, WebRootsError, WebState};
+use crate::federation::{EndpointUrl, FetchError};
 
 /// By this protocol name a certificate authority asks for the proof.
-pub(crate) const TLS_ALPN: &[u8] = b"acme-tls/1";
+pub(super) const TLS_ALPN: &[u8] = b"acme-tls/1";
 /// The waits between two tries: the first, and the longest. Certificate authorities count failures by the hour.
 const WAITS: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(6 * 3_600));
 
@@ -34,7 +34,7 @@ const WAITS: (Duration, Duration) = (Duration::from_secs(15), Duration::from_sec
 pub struct AcmeConfig {
     /// The directory of the certificate authority.
     pub directory: EndpointUrl,
-    /// The DNS name of the endpoint.
+    /// The DNS name of the door.
     pub domain: String,
     /// Whom the certificate authority may write to.
     pub email: Option<String>,
@@ -73,8 +73,9 @@ enum OrderError {
 }
 
 /// Gets a certificate and keeps it fresh.
-pub(crate) struct Acme {
+pub(super) struct Acme {
     config: AcmeConfig,
+    door: Door,
     http: client::Http,
     file: SealedFile,
     kept: Kept,
@@ -96,14 +97,15 @@ struct Kept {
 
 impl Acme {
     /// Reads what is kept, and shows it as long as it is valid.
-    pub(crate) fn open(
+    pub(super) fn open(
         config: AcmeConfig,
-        rule: AddressRule,
-        state: &State<'_>,
+        door: Door,
+        state: &WebState<'_>,
         shown: WebCertificate,
     ) -> Result<Self, AcmeError> {
-        let purpose = Purpose::new("server/acme", state.trust_domain.as_str());
-        let file = SealedFile::new(state.data_dir.join("acme"), purpose, Arc::clone(state.seal));
+        let purpose = Purpose::new(door.acme_purpose(), state.trust_domain.as_str());
+        let path = state.data_dir.join(door.acme_file());
+        let file = SealedFile::new(path, purpose, Arc::clone(state.seal));
         let kept: Option<Kept> = file.read()?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let ours =
             |kept: &Kept| kept.domain == config.domain && kept.directory == config.directory.to_string();
@@ -118,9 +120,10 @@ impl Acme {
             shown.show(certificate);
         }
         let roots = WebRoots::open(config.ca_file.as_deref())?;
-        let http = client::Http::new(rule, roots, state.trust_domain.clone());
+        let http = client::Http::new(state.addresses, roots, state.trust_domain.clone());
         Ok(Self {
             config,
+            door,
             http,
             file,
             kept,
@@ -129,7 +132,7 @@ impl Acme {
     }
 
     /// Renews when a third of the life is left.
-    pub(crate) async fn keep(mut self, clock: &dyn Clock) -> Infallible {
+    pub(super) async fn keep(mut self, clock: &dyn Clock) -> Infallible {
         let (first, longest) = WAITS;
         let mut backoff = Backoff::new(first, longest);
         loop {
@@ -145,10 +148,7 @@ impl Acme {
             match self.renew().await {
                 Ok(()) => {
                     backoff.reset();
-                    info!(
-                        domain = self.config.domain,
-                        "the bundle endpoint shows a new certificate"
-                    );
+                    info!(door = %self.door, domain = self.config.domain, "the door shows a new certificate");
                 }
                 Err(error) => {
                     let wait = backoff.next_wait();
@@ -156,10 +156,10 @@ impl Acme {
                     // I11: what is shown stays.
                     match self.kept.certificate() {
                         Some((_, validity)) if now < validity.not_after => {
-                            warn!(domain = self.config.domain, why, retry_in = ?wait, "the bundle endpoint's certificate was not renewed");
+                            warn!(door = %self.door, domain = self.config.domain, why, retry_in = ?wait, "the door's certificate was not renewed");
                         }
                         _ => {
-                            error!(domain = self.config.domain, why, retry_in = ?wait, "the bundle endpoint has no valid certificate");
+                            error!(door = %self.door, domain = self.config.domain, why, retry_in = ?wait, "the door has no valid certificate");
                         }
                     }
                     clock.sleep_until(clock.now().saturating_add(wait)).await;
