@@ -1,24 +1,22 @@
 //! Part 8: federation, on running servers and an endpoint that says what a case wants said.
 
+mod asked;
+mod redirects;
+mod rotations;
+
 use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
     path::PathBuf,
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
 };
 
-use muster_pki::{
-    bundle::Bundle,
-    tls::{ClientAuth, PeerIds, PeerVerifier, provider},
-};
-use muster_tests::{Cluster, Identity, Reply, ScriptedEndpoint, Settings, Web, until};
-use rustls::{ServerConfig, pki_types::PrivatePkcs8KeyDer};
+use muster_pki::bundle::Bundle;
+use muster_tests::{Cluster, Reply, ScriptedEndpoint, Settings, Web};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use self::asked::{Asked, ask};
 use crate::book::Book;
 
 const OTHER: &str = "other.example";
@@ -79,10 +77,8 @@ impl Stage {
             ..Settings::default()
         };
         let ours = Cluster::start_server_only(&config);
-        // Authorities that rotate within a case's patience.
-        let theirs = "[ca]\nlifetime = \"72s\"\nx509_svid = \"10s\"\nmax_x509_svid = \"10s\"\njwt_svid = \"5s\"\nmax_jwt_svid = \"5s\"\nnode = \"10s\"\n";
         let theirs = Settings {
-            server: Box::leak(format!("{theirs}{ENDPOINT}").into_boxed_str()),
+            server: ENDPOINT,
             ..Settings::default()
         };
         let theirs = Cluster::start_server_of(OTHER, &theirs);
@@ -272,66 +268,6 @@ impl Stage {
         assert!(endpoint.requests().is_empty());
     }
 
-    fn redirect(&self, status: u16) {
-        let target = ScriptedEndpoint::start(
-            Some(self.web.server("127.0.0.1", false, |_| {})),
-            Reply::Document(published(7).to_string()),
-        );
-        self.with_web(Reply::Redirect(status, target.url()), |endpoint| {
-            for _ in 0..2 {
-                self.refresh_ok();
-                assert!(!endpoint.requests().is_empty(), "it begins at the configured URL");
-                assert!(!target.requests().is_empty());
-            }
-            target.show(Some(Web::new().server("127.0.0.1", false, |_| {})));
-            self.refresh_fails("handshake");
-        });
-    }
-
-    fn wrong_redirects(&self) {
-        self.with_web(Reply::Document(published(7).to_string()), |endpoint| {
-            let round = endpoint.url();
-            for target in [
-                "http://127.0.0.1/",
-                "file:///etc/passwd",
-                "https://user@127.0.0.1/",
-                &round,
-            ] {
-                endpoint.say(Reply::Redirect(302, target.to_owned()));
-                self.refresh_fails("redirects");
-            }
-        });
-    }
-
-    fn redirect_to_another_id(&self) {
-        let id = "spiffe://other.example/endpoint";
-        let target = ScriptedEndpoint::start(Some(self.svid(id)), Reply::Document(published(7).to_string()));
-        let first = ScriptedEndpoint::start(Some(self.svid(id)), Reply::Redirect(302, target.url()));
-        let (url, file) = (first.url(), self.their_bundle());
-        target.show(Some(self.svid("spiffe://other.example/another")));
-        self.related(&self.spiffe(&url, id, &file), || {
-            // Its first fetch may have come with SVIDs that have ended by now; each try gets new ones.
-            first.show(Some(self.svid(id)));
-            self.refresh_fails("handshake");
-            assert!(!first.requests().is_empty() && target.requests().is_empty());
-            first.show(Some(self.svid(id)));
-            target.show(Some(self.svid(id)));
-            self.refresh_ok();
-        });
-    }
-
-    /// TLS by an SVID of the peer's trust domain.
-    fn svid(&self, id: &str) -> Arc<ServerConfig> {
-        let minted = self.theirs.block_on(Identity::minted(&self.theirs, id, 10));
-        let key = PrivatePkcs8KeyDer::from(minted.key.to_pkcs8().unwrap().expose_secret().to_vec());
-        let config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(minted.svid.chain().to_vec(), key.into());
-        Arc::new(config.unwrap())
-    }
-
     fn who_asks(&self) {
         let endpoint = ScriptedEndpoint::start(
             Some(self.web.server("127.0.0.1", true, |_| {})),
@@ -350,19 +286,17 @@ impl Stage {
     }
 
     fn our_answer(&self) {
-        let plain = ask(&self.ours, "");
-        assert!(plain.starts_with("HTTP/1.1 200 OK"), "{plain}");
+        let held = bundle(&self.ours, &document(&self.ours));
+        let asked = |more| ask(&self.ours, &held, more).unwrap();
+        let Asked { head, body } = asked("");
+        assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
         assert!(
-            plain.to_lowercase().contains("content-type: application/json"),
-            "{plain}"
+            head.to_lowercase().contains("content-type: application/json"),
+            "{head}"
         );
-        let body = |answer: &str| answer.split_once("\r\n\r\n").unwrap().1.to_owned();
         let name = "example.org".parse().unwrap();
-        Bundle::from_document(name, body(&plain).as_bytes()).unwrap();
-        assert_eq!(
-            body(&ask(&self.ours, "authorization: Basic eDp5\r\n")),
-            body(&plain)
-        );
+        Bundle::from_document(name, body.as_bytes()).unwrap();
+        assert_eq!(asked("authorization: Basic eDp5\r\n").body, body);
     }
 
     fn old_tls(&self) {
@@ -507,46 +441,6 @@ impl Stage {
             assert!(self.ours.server().resident_mib() < 64);
         });
     }
-
-    fn new_key_is_published_first(&self) {
-        // The peer's authorities rotate. Whatever signs a certificate of its server stands in the bundle at its endpoint: a verifier that took the bundle just before is content.
-        let (url, file) = (self.their_url(), self.their_bundle());
-        self.related(
-            &self.spiffe(&url, "spiffe://other.example/spire/server", &file),
-            || {
-                let mut sequence = 0;
-                until("a new key at the endpoint", || {
-                    self.refresh_ok();
-                    let now = self.peer()["sequence"].as_u64().unwrap_or(0);
-                    let grew = sequence != 0 && now > sequence;
-                    sequence = now;
-                    grew
-                });
-            },
-        );
-    }
-
-    fn over_a_rotation(&self) {
-        let (url, file) = (self.their_url(), self.their_bundle());
-        let first = authorities(&document(&self.theirs));
-        self.related(
-            &self.spiffe(&url, "spiffe://other.example/spire/server", &file),
-            || {
-                self.refresh_ok();
-                // Until none of the authorities that we began with is left: they live for 72 s, and leave the bundle after as long again.
-                let end = Instant::now() + Duration::from_secs(400);
-                while authorities(&document(&self.theirs))
-                    .iter()
-                    .any(|held| first.contains(held))
-                {
-                    assert!(Instant::now() < end, "the first authority never ended");
-                    thread::sleep(Duration::from_millis(500));
-                    self.refresh_ok();
-                }
-                self.refresh_ok();
-            },
-        );
-    }
 }
 
 /// How often a peer is asked, by its bundle.
@@ -573,33 +467,10 @@ fn document(cluster: &Cluster) -> Value {
     serde_json::from_str(&cluster.muster_ok(&["bundle", "show", "--format", "spiffe"])).unwrap()
 }
 
-fn authorities(document: &Value) -> Vec<String> {
-    let keys = document["keys"].as_array().unwrap().iter();
-    keys.filter_map(|key| key["x5c"][0].as_str().map(str::to_owned))
-        .collect()
-}
-
-/// The answer of a server's endpoint, whoever it proves to be.
-fn ask(cluster: &Cluster, more: &str) -> String {
-    let address = cluster.bundle_endpoint();
+/// What a document means for the trust domain of `cluster`.
+fn bundle(cluster: &Cluster, document: &Value) -> Bundle {
     let name = cluster.trust_domain().parse().unwrap();
-    let held = Bundle::from_document(name, document(cluster).to_string().as_bytes())
+    Bundle::from_document(name, document.to_string().as_bytes())
         .unwrap()
-        .bundle;
-    let bundles = Arc::new(arc_swap::ArcSwap::from_pointee(held));
-    let provider = provider();
-    let verifier = PeerVerifier::new(bundles, PeerIds::Any, ClientAuth::Required, &provider);
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    let tls = rustls::ClientConnection::new(Arc::new(config), "127.0.0.1".try_into().unwrap()).unwrap();
-    let mut stream = rustls::StreamOwned::new(tls, TcpStream::connect(address).unwrap());
-    let request = format!("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{more}\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).ok();
-    String::from_utf8(answer).unwrap()
+        .bundle
 }
