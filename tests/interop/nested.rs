@@ -59,7 +59,7 @@ fn spire_below(server: &str, workload_api: &Path, more: &'static str) -> SpireSe
     workload_api_socket = "{workload_api}"
   }} }}"#
         )),
-        before: None,
+        ..SpireSettings::default()
     }
 }
 

@@ -61,7 +61,7 @@ fn spires_server(ca: &MachineCa, kubernetes: &Kubernetes) -> SpireServer {
         server: "ratelimit { attestation = false }",
         // The settings of stories are constants; this one names a folder.
         plugins: plugins.leak(),
-        before: None,
+        ..SpireSettings::default()
     });
     server.take().stop();
     server.start_again();

@@ -28,6 +28,8 @@ use crate::{Cluster, Identity, join, tcp_channel_trusting, unix_channel};
 /// What an agent must know of a server, of whichever kind: where it is, and whom to believe there.
 #[derive(Clone, Debug)]
 pub struct Home {
+    /// Its trust domain.
+    pub trust_domain: &'static str,
     /// Host and port of the door for nodes.
     pub address: String,
     /// The authorities, as PEM.
@@ -85,6 +87,7 @@ impl Cluster {
     /// Our server, as an agent of SPIRE is pointed at it.
     pub fn home(&self) -> Home {
         Home {
+            trust_domain: self.trust_domain(),
             address: self.server_address().to_owned(),
             bundle: self.bundle_pem(),
             admin: self.server_socket(),

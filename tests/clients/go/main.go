@@ -2,8 +2,8 @@
 //
 //	client fetch-x509 | watch-x509 | fetch-bundles | fetch-jwt AUDIENCE... | fetch-jwt-bundles
 //	client validate-jwt AUDIENCE TOKEN
-//	client serve ADDRESS PEER-ID            mTLS echo with SVIDs that follow rotation
-//	client dial ADDRESS PEER-ID N [PAUSE]   N new connections, one echo each, PAUSE ms apart; stops early when stdin closes
+//	client serve ADDRESS PEER-ID [AUDIENCE] mTLS echo with SVIDs that follow rotation; with AUDIENCE the peer must also show a token
+//	client dial ADDRESS PEER-ID N [PAUSE [AUDIENCE]]   N new connections, one echo each, PAUSE ms apart; stops early when stdin closes
 //	client tokens AUDIENCE PAUSE            fetches and validates JWT-SVIDs, PAUSE ms apart, until stdin closes; judges the
 //	                                        tokens on stdin (AUDIENCE TOKEN, one a line)
 //	client hammer N                         N times: a new connection to the Workload API and one fetch
@@ -17,22 +17,18 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
-	"github.com/spiffe/go-spiffe/v2/spiffeid"
-	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
 	"github.com/spiffe/go-spiffe/v2/svid/jwtsvid"
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
 	"google.golang.org/grpc/status"
@@ -166,6 +162,7 @@ func run(ctx context.Context, command string, args []string) error {
 		for _, bundle := range set.Bundles() {
 			bundles = append(bundles, object{
 				"trust_domain": bundle.TrustDomain().Name(), "authorities": len(bundle.JWTAuthorities()),
+				"keys": slices.Sorted(maps.Keys(bundle.JWTAuthorities())),
 			})
 		}
 		event("jwt-bundles", object{"bundles": bundles})
@@ -205,130 +202,4 @@ func hammer(ctx context.Context, count string) error {
 	}
 	event("hammered", object{"ok": served, "failed": rounds - served, "errors": refused})
 	return nil
-}
-
-func overTLS(ctx context.Context, command string, args []string) error {
-	peer, err := spiffeid.FromString(args[1])
-	if err != nil {
-		return err
-	}
-	source, err := workloadapi.NewX509Source(ctx)
-	if err != nil {
-		return err
-	}
-	defer source.Close()
-	go sayWhatIsHeld(ctx, source)
-	authorizer := tlsconfig.AuthorizeID(peer)
-	if command == "serve" {
-		return serve(ctx, args[0], tlsconfig.MTLSServerConfig(source, source, authorizer))
-	}
-	rounds, err := strconv.Atoi(args[2])
-	if err != nil {
-		return err
-	}
-	pause := 0
-	if len(args) > 3 {
-		if pause, err = strconv.Atoi(args[3]); err != nil {
-			return err
-		}
-	}
-	return dial(ctx, args[0], rounds, time.Duration(pause)*time.Millisecond, tlsconfig.MTLSClientConfig(source, source, authorizer))
-}
-
-func sayWhatIsHeld(ctx context.Context, source *workloadapi.X509Source) {
-	for {
-		svid, err := source.GetX509SVID()
-		if err != nil {
-			failure(err)
-			return
-		}
-		bundle, err := source.GetX509BundleForTrustDomain(svid.ID.TrustDomain())
-		if err != nil {
-			failure(err)
-			return
-		}
-		event("holds", object{
-			"serial": svid.Certificates[0].SerialNumber.String(), "authorities": len(bundle.X509Authorities()),
-		})
-		if source.WaitUntilUpdated(ctx) != nil {
-			return
-		}
-	}
-}
-
-func serve(ctx context.Context, address string, config *tls.Config) error {
-	listener, err := tls.Listen("tcp", address, config)
-	if err != nil {
-		return err
-	}
-	event("listening", object{"addr": listener.Addr().String()})
-	go func() {
-		<-ctx.Done()
-		listener.Close()
-	}()
-	for {
-		conn, err := listener.Accept()
-		if err != nil {
-			return nil
-		}
-		go func() {
-			defer conn.Close()
-			if _, err := io.Copy(conn, conn); err != nil {
-				event("refused", object{"message": err.Error()})
-			}
-		}()
-	}
-}
-
-func dial(ctx context.Context, address string, rounds int, pause time.Duration, config *tls.Config) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		io.Copy(io.Discard, os.Stdin)
-		cancel()
-	}()
-	served, serials, refused := 0, map[string]int{}, []string{}
-	done := 0
-	for ; done < rounds && ctx.Err() == nil; done++ {
-		serial, err := echo(address, config)
-		if err != nil {
-			refused = append(refused, err.Error())
-		} else {
-			served++
-			serials[serial]++
-		}
-		rest(ctx, pause)
-	}
-	event("dialed", object{
-		"ok": served, "failed": done - served, "errors": refused[:min(len(refused), 20)], "peer_serials": len(serials),
-	})
-	return nil
-}
-
-// rest waits, but not for what is to stop.
-func rest(ctx context.Context, pause time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(pause):
-	}
-}
-
-func echo(address string, config *tls.Config) (string, error) {
-	dialer := &net.Dialer{Timeout: 10 * time.Second}
-	conn, err := tls.DialWithDialer(dialer, "tcp", address, config)
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		return "", err
-	}
-	if _, err := conn.Write([]byte("muster")); err != nil {
-		return "", err
-	}
-	var answer [6]byte
-	if _, err := io.ReadFull(conn, answer[:]); err != nil {
-		return "", err
-	}
-	return conn.ConnectionState().PeerCertificates[0].SerialNumber.String(), nil
 }

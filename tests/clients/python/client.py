@@ -2,8 +2,9 @@
 
     client.py fetch-x509 | watch-x509 | fetch-bundles | fetch-jwt AUDIENCE... | fetch-jwt-bundles
     client.py validate-jwt AUDIENCE TOKEN
-    client.py serve ADDRESS PEER-ID         mTLS echo by OpenSSL, with the newest SVIDs and bundles
-    client.py dial ADDRESS PEER-ID N [PAUSE]    N new connections, one echo each, PAUSE ms apart; stops early when stdin closes
+    client.py serve ADDRESS PEER-ID [AUDIENCE]   mTLS echo by OpenSSL, with the newest SVIDs and bundles; with AUDIENCE the peer
+                                  must also show a token
+    client.py dial ADDRESS PEER-ID N [PAUSE [AUDIENCE]]   N new connections, one echo each, PAUSE ms apart; stops early when stdin closes
     client.py tokens AUDIENCE PAUSE         fetches and validates JWT-SVIDs, PAUSE ms apart, until stdin closes; judges the
                                             tokens on stdin (AUDIENCE TOKEN, one a line)
     client.py hammer N            N times: a new connection to the Workload API and one fetch
@@ -26,6 +27,7 @@ import tempfile
 import threading
 
 import spiffe
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from spiffe.errors import PySpiffeError
 
@@ -94,8 +96,8 @@ def hammer(rounds):
 class Identity:
     """What the Workload API gave last, as OpenSSL wants it: an SVID, and the bundle of the peer's own trust domain alone."""
 
-    def __init__(self, client, peer):
-        self._peer, self._context = peer, None
+    def __init__(self, client, peer, told=None):
+        self._peer, self._context, self._told = peer, None, told
         self._arrived = threading.Event()
         self._handle = client.stream_x509_contexts(self._take, failure)
         self._arrived.wait(60)
@@ -106,9 +108,24 @@ class Identity:
         leaf = context.default_svid.leaf
         bundle = context.x509_bundle_set.get_bundle_for_trust_domain(context.default_svid.spiffe_id.trust_domain)
         event("holds", serial=str(leaf.serial_number), authorities=len(bundle.x509_authorities))
+        if self._told:
+            self._told(self)
 
     def close(self):
         self._handle.cancel()
+
+    def authority(self):
+        """The authority that signed our SVID, by its key's identifier."""
+        return authority_of(self._context.default_svid.leaf)
+
+    def held(self):
+        """The authorities that are held of the peer's trust domain and of ours, by their keys' identifiers."""
+        own = self._context.default_svid.spiffe_id.trust_domain.name
+        return {
+            bundle.trust_domain.name: [key_identifier(a) for a in bundle.x509_authorities]
+            for bundle in self._context.x509_bundle_set.bundles
+            if bundle.trust_domain.name in (own, self._peer.split("/")[2])
+        }
 
     def tls(self, protocol):
         context = self._context
@@ -141,48 +158,89 @@ class Identity:
             raise OSError(f"the peer is {names}")
 
 
-def serve(client, address, peer):
-    identity = Identity(client, peer)
+def key_identifier(certificate):
+    return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest.hex()
+
+
+def authority_of(leaf):
+    return leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier.hex()
+
+
+def serve(client, address, peer, audience=None):
+    told = (lambda identity: event("held", authorities=identity.held())) if audience else None
+    identity = Identity(client, peer, told)
     host, port = address.rsplit(":", 1)
     listener = socket.create_server((host, int(port)))
     event("listening", addr="%s:%d" % listener.getsockname()[:2])
+    if told:
+        told(identity)
     while True:
         plain, _ = listener.accept()
-        threading.Thread(target=echo_back, args=(identity, plain), daemon=True).start()
+        threading.Thread(target=answer, args=(client, identity, plain, peer, audience), daemon=True).start()
 
 
-def echo_back(identity, plain):
+def answer(client, identity, plain, peer, audience):
     try:
         with identity.tls(ssl.PROTOCOL_TLS_SERVER).wrap_socket(plain, server_side=True) as connection:
             identity.check(connection)
+            if audience:
+                with connection.makefile("r") as lines:
+                    token = lines.readline(64 << 10).strip()
+                svid = client.validate_jwt_svid(token=token, audience=audience)
+                if str(svid.spiffe_id) != peer:
+                    raise OSError(f"the token is of {svid.spiffe_id}")
+                connection.sendall(b"taken\n")
+                return
             while data := connection.recv(1024):
                 connection.sendall(data)
-    except OSError as error:
+    except (OSError, PySpiffeError) as error:
         event("refused", message=str(error))
 
 
-def dial(client, address, peer, rounds, pause):
+def dial(client, address, peer, rounds, pause, audience=None):
     identity = Identity(client, peer)
-    host, port = address.rsplit(":", 1)
     closed = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), closed.set()), daemon=True).start()
-    served, refused = 0, []
+    served, refused, told = 0, [], None
     for _ in range(rounds):
         if closed.is_set():
             break
         try:
-            with socket.create_connection((host, int(port)), timeout=30) as plain:
-                with identity.tls(ssl.PROTOCOL_TLS_CLIENT).wrap_socket(plain) as connection:
-                    identity.check(connection)
-                    connection.sendall(b"hello")
-                    if connection.recv(5) != b"hello":
-                        raise OSError("the echo is another")
+            made_with = exchange(client, identity, address, audience)
             served += 1
-        except OSError as error:
+        except (OSError, PySpiffeError) as error:
             refused.append(str(error))
+            made_with = None
+        # What an exchange was made with that has ended is what no later one goes back behind.
+        if audience and made_with and made_with != told:
+            told = made_with
+            event("exchange", made_with=made_with)
         closed.wait(pause / 1000)
     identity.close()
     event("dialed", ok=served, failed=len(refused), errors=refused[:20])
+
+
+def exchange(client, identity, address, audience):
+    """One connection, with an echo or a token; what it was made with."""
+    host, port = address.rsplit(":", 1)
+    made_with = {"own": identity.authority(), "key": "", "authorities": identity.held()}
+    said, expected = b"hello", b"hello"
+    if audience:
+        token = client.fetch_jwt_svid(audience={audience}).token
+        header = token.split(".")[0]
+        made_with["key"] = json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))["kid"]
+        said, expected = token.encode() + b"\n", b"taken\n"
+    with socket.create_connection((host, int(port)), timeout=30) as plain:
+        with identity.tls(ssl.PROTOCOL_TLS_CLIENT).wrap_socket(plain) as connection:
+            identity.check(connection)
+            connection.sendall(said)
+            answered = b""
+            while len(answered) < len(expected) and (more := connection.recv(16)):
+                answered += more
+            if answered != expected:
+                raise OSError("the peer did not take certificate or token")
+            made_with["peer"] = authority_of(x509.load_der_x509_certificate(connection.getpeercert(binary_form=True)))
+    return made_with
 
 
 class Verifier:
@@ -288,9 +346,9 @@ def run(command, args):
                 bundles=[{"trust_domain": b.trust_domain.name, "authorities": len(b.jwt_authorities)} for b in bundles],
             )
         elif command == "serve":
-            serve(client, args[0], args[1])
+            serve(client, *args[:3])
         elif command == "dial":
-            dial(client, args[0], args[1], int(args[2]), int(args[3]) if len(args) > 3 else 0)
+            dial(client, args[0], args[1], int(args[2]), int(args[3]) if len(args) > 3 else 0, *args[4:5])
         elif command == "tokens":
             tokens(client, args[0], int(args[1]))
         elif command == "validate-jwt":

@@ -3,12 +3,7 @@
 use muster_tests::{Cluster, Reply, ScriptedEndpoint, Web};
 use serde_json::{Value, json};
 
-use super::pair::{OTHER, SPIFFE_ENDPOINT, believing, settings};
-
-fn peer(cluster: &Cluster) -> Value {
-    let shown = cluster.muster_ok(&["federation", "show", OTHER, "--output", "json"]);
-    serde_json::from_str(&shown).unwrap()
-}
+use super::pair::{OTHER, SPIFFE_ENDPOINT, believing, peer, settings};
 
 #[test]
 fn a_lying_peer_changes_nothing_but_its_own_standing() {
@@ -40,7 +35,7 @@ fn a_lying_peer_changes_nothing_but_its_own_standing() {
         "https_web",
     ]);
     ours.muster_ok(&["federation", "refresh", OTHER]);
-    let held = peer(&ours);
+    let held = peer(&ours, OTHER);
     assert_eq!(held["sequence"], 100);
 
     let altered = |change: &dyn Fn(&mut Value)| {
@@ -92,7 +87,7 @@ fn a_lying_peer_changes_nothing_but_its_own_standing() {
         endpoint.say(reply);
         let refreshed = ours.muster(&["federation", "refresh", OTHER]);
         assert_eq!(refreshed.status.code(), Some(1), "{what}");
-        let now = peer(&ours);
+        let now = peer(&ours, OTHER);
         assert_eq!(now["sequence"], 100, "{what}");
         assert_eq!(now["x509_authorities"], held["x509_authorities"], "{what}");
         assert!(now["failure"].is_string(), "{what}");
@@ -110,7 +105,7 @@ fn a_lying_peer_changes_nothing_but_its_own_standing() {
         keys.push(json!({"kty": "UNKNOWN", "use": "x509-svid"}));
     }));
     ours.muster_ok(&["federation", "refresh", OTHER]);
-    let now = peer(&ours);
+    let now = peer(&ours, OTHER);
     assert_eq!(
         (&now["sequence"], now["remarks"].as_array().map(Vec::len)),
         (&101.into(), Some(2)),
@@ -122,7 +117,7 @@ fn a_lying_peer_changes_nothing_but_its_own_standing() {
     stolen["spiffe_sequence"] = 102.into();
     endpoint.say(Reply::Document(stolen.to_string()));
     ours.muster_ok(&["federation", "refresh", OTHER]);
-    assert_eq!(peer(&ours)["shares_keys_with"], json!(["example.org"]));
+    assert_eq!(peer(&ours, OTHER)["shares_keys_with"], json!(["example.org"]));
     assert_eq!(
         ours.muster_ok(&["bundle", "show", "--format", "spiffe"]),
         own_document

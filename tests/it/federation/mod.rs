@@ -2,8 +2,12 @@
 
 mod acme;
 mod crossing;
+mod domain;
+mod fates;
 mod lying;
 mod mesh;
 mod pair;
 mod spire;
 mod standing;
+mod traffic;
+mod turn_over;

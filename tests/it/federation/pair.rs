@@ -3,6 +3,9 @@
 use std::{collections::BTreeSet, fs};
 
 use muster_tests::{Cluster, Process, Settings, Web, Workload};
+use serde_json::Value;
+
+use super::domain::Domain;
 
 /// The second trust domain.
 pub(super) const OTHER: &str = "other.example";
@@ -42,23 +45,24 @@ pub(super) fn pair(first: &Settings, second: &Settings) -> [Cluster; 2] {
 }
 
 /// `follower` follows the bundle of `followed` from its endpoint.
-pub(super) fn follow(follower: &Cluster, followed: &Cluster, profile: &str) {
-    let name = followed.trust_domain();
-    let url = format!("https://{}/", followed.bundle_endpoint());
+pub(super) fn follow(follower: &Cluster, followed: &dyn Domain, profile: &str) {
+    let (name, url) = (followed.name(), followed.endpoint_url());
     let id = format!("spiffe://{name}/spire/server");
     let file = follower.path().join(format!("{name}.json"));
     let mut args = vec!["federation", "create", name, "--url", &url, "--profile", profile];
     let shown = file.display().to_string();
     if profile == "https_spiffe" {
-        fs::write(
-            &file,
-            followed.muster_ok(&["bundle", "show", "--format", "spiffe"]),
-        )
-        .unwrap();
+        fs::write(&file, followed.document()).unwrap();
         args.extend(["--endpoint-id", &id, "--bundle", &shown]);
     }
     follower.muster_ok(&args);
     follower.muster_ok(&["federation", "refresh", name]);
+}
+
+/// How it stands with a peer.
+pub(super) fn peer(cluster: &Cluster, name: &str) -> Value {
+    let shown = cluster.muster_ok(&["federation", "show", name, "--output", "json"]);
+    serde_json::from_str(&shown).unwrap()
 }
 
 /// An entry for whoever runs the story, which federates with `other`.

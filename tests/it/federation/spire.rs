@@ -1,285 +1,198 @@
 //! With the real SPIRE, unchanged: its server and its agent, by both profiles each way.
 
-use std::{
-    fs,
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Command, Output},
+use std::{fs, net::TcpListener, process::Output};
+
+use muster_tests::{Cluster, SpireAgent, SpireServer, SpireSettings, Web, spire_is_here};
+
+use super::{
+    domain::{Domain, Kind, Taints},
+    fates,
+    pair::{OTHER, believing, follow, settings, web_endpoint},
+    traffic::Traffic,
+    turn_over::{Hears, turn_over},
 };
 
-use muster_tests::{Process, Web, Workload, need, peer, until};
-use tempfile::TempDir;
+/// SVIDs are renewed after 20 s; the node's own certificate stays.
+const LIVES: &str = "default_x509_svid_ttl = \"40s\"\n  agent_ttl = \"1h\"\n";
+/// SPIRE looks four times as often as a hint says, and takes none below a minute.
+const HINT: &str = "[ca]\nrefresh_hint = \"60s\"\n";
 
-use super::pair::{OTHER, believing, register, settings, token, web_endpoint};
-
-/// How SPIRE's endpoint proves what it is.
-enum Shows<'a> {
-    Svid,
-    Web(&'a Web),
-}
-
-/// SPIRE's server and agent in a folder of their own.
-struct Spire {
-    programs: PathBuf,
-    dir: TempDir,
-    endpoint: u16,
-    node: String,
-    agent: Option<Process>,
-    _server: Process,
-}
-
-impl Spire {
-    /// It believes the authority of `web` as it would the system's.
-    fn start(programs: PathBuf, shows: &Shows<'_>, web: &Web) -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("muster-spire-")
-            .tempdir()
-            .unwrap();
-        let [port, endpoint] = free_ports();
-        fs::write(
-            dir.path().join("server.conf"),
-            server_config(dir.path(), port, endpoint, shows),
-        )
-        .unwrap();
-        fs::write(dir.path().join("agent.conf"), agent_config(dir.path(), port)).unwrap();
-        let server = Process::start(
-            "spire-server",
-            Command::new(programs.join("spire-server"))
-                .args(["run", "-config"])
-                .arg(dir.path().join("server.conf"))
-                .env("SSL_CERT_FILE", web.ca_file()),
-        );
-        let mut spire = Self {
-            programs,
-            dir,
-            endpoint,
-            node: String::new(),
-            agent: None,
-            _server: server,
-        };
-        until("SPIRE's server", || spire.ask(&["healthcheck"]).status.success());
-        spire.join();
-        spire
-    }
-
-    fn join(&mut self) {
-        fs::write(self.path("bundle.pem"), self.ask(&["bundle", "show"]).stdout).unwrap();
-        let said = String::from_utf8(self.ask(&["token", "generate"]).stdout).unwrap();
-        let token = said
-            .lines()
-            .find_map(|line| line.strip_prefix("Token: "))
-            .unwrap()
-            .to_owned();
-        let mut command = Command::new(self.programs.join("spire-agent"));
-        command
-            .args(["run", "-config"])
-            .arg(self.path("agent.conf"))
-            .args(["-joinToken", &token]);
-        self.node = format!("spiffe://{OTHER}/spire/agent/join_token/{token}");
-        self.agent = Some(Process::start("spire-agent", &mut command));
-        until("SPIRE's agent", || self.path("agent.sock").exists());
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn ask(&self, args: &[&str]) -> Output {
-        Command::new(self.programs.join("spire-server"))
-            .args(args)
-            .arg("-socketPath")
-            .arg(self.path("server.sock"))
-            .output()
-            .unwrap()
-    }
-
-    fn ask_ok(&self, args: &[&str]) -> String {
-        let output = self.ask(args);
-        assert!(output.status.success(), "spire-server {args:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn workload_api(&self) -> String {
-        format!("unix://{}", self.path("agent.sock").display())
-    }
+#[test]
+fn muster_and_spire_turn_over_under_traffic_muster_by_the_web_and_spire_by_its_svid() {
+    muster_and_spire(["https_web", "https_spiffe"]);
 }
 
 #[test]
-fn workloads_of_muster_and_of_spire_verify_each_other_by_both_profiles() {
-    let Some(programs) = peer("spire-1.15.3") else {
-        need("the real SPIRE, which tests/peers/spire/build makes", false);
-        return;
-    };
-    if ![Workload::Go, Workload::Python]
-        .into_iter()
-        .all(Workload::is_here)
-    {
+fn muster_and_spire_turn_over_under_traffic_muster_by_its_svid_and_spire_by_the_web() {
+    muster_and_spire(["https_spiffe", "https_web"]);
+}
+
+/// The endpoints prove themselves by these profiles, ours first.
+fn muster_and_spire(profiles: [&str; 2]) {
+    if !spire_is_here() || !Traffic::is_possible() {
         return;
     }
     let web = Web::new();
-    for (shows, ours_shows) in [(Shows::Svid, "https_web"), (Shows::Web(&web), "https_spiffe")] {
-        let config = if ours_shows == "https_web" {
-            web_endpoint(&web)
-        } else {
-            believing(&web)
-        };
-        let ours = muster_tests::Cluster::start(&settings(config));
-        let spire = Spire::start(programs.clone(), &shows, &web);
-
-        // We follow SPIRE.
-        let url = format!("https://127.0.0.1:{}/", spire.endpoint);
-        let file = spire.path("spire.json").display().to_string();
-        fs::write(&file, spire.ask_ok(&["bundle", "show", "-format", "spiffe"])).unwrap();
-        let id = format!("spiffe://{OTHER}/spire/server");
-        let mut create = vec!["federation", "create", OTHER, "--url", &url, "--profile"];
-        match shows {
-            Shows::Svid => create.extend(["https_spiffe", "--endpoint-id", &id, "--bundle", &file]),
-            Shows::Web(_) => create.push("https_web"),
+    let config = match profiles[0] {
+        "https_web" => web_endpoint(&web),
+        _ => believing(&web),
+    };
+    let mut ours = Cluster::start(&settings(format!("{HINT}{config}")));
+    let mut spire = Spire::start(profiles[1], &web);
+    follow(&ours, &spire, profiles[1]);
+    spire.follow(&ours, profiles[0]);
+    let what = format!("Muster by {}, SPIRE by {}", profiles[0], profiles[1]);
+    let mut traffic = turn_over([&ours, &spire], &what, |following, round| {
+        match (following, round) {
+            // Our hint lets SPIRE look each 15 s. Waiting for that each time would leave room for few turns, and its own hint is a minute at least.
+            (1, 0) => Hears::ByItself,
+            _ => Hears::ByOrder,
         }
-        ours.muster_ok(&create);
-        ours.muster_ok(&["federation", "refresh", OTHER]);
+    });
+    fates::all(&mut ours, &mut spire, profiles[1], &web, &mut traffic, &what);
+}
 
-        // SPIRE follows us.
-        let our_url = format!("https://{}/", ours.bundle_endpoint());
-        let bundle = ours.path().join("ours.json").display().to_string();
-        fs::write(&bundle, ours.muster_ok(&["bundle", "show", "--format", "spiffe"])).unwrap();
-        let mut create = vec![
-            "federation",
-            "create",
-            "-trustDomain",
-            "example.org",
-            "-bundleEndpointURL",
-            &our_url,
-        ];
+/// SPIRE's server with an agent that joined it.
+struct Spire {
+    server: SpireServer,
+    agent: SpireAgent,
+    node: String,
+    endpoint: u16,
+}
+
+impl Spire {
+    /// Its endpoint proves itself by `profile`; it believes the authority of `web` as it would the system's.
+    fn start(profile: &str, web: &Web) -> Self {
+        // It can't be told to choose one and say which.
+        let endpoint = TcpListener::bind("127.0.0.1:0")
+            .and_then(|free| free.local_addr())
+            .unwrap()
+            .port();
+        let shows = match profile {
+            "https_web" => format!(
+                "serving_cert_file {{ cert_file_path = \"{}\" key_file_path = \"{}\" file_sync_interval = \"1m\" }}",
+                web.path("cert.pem").display(),
+                web.path("key.pem").display()
+            ),
+            _ => String::new(),
+        };
+        let server = format!(
+            "{LIVES}  federation {{ bundle_endpoint {{ address = \"127.0.0.1\" port = {endpoint} profile \"{profile}\" {{ {shows} }} }} }}"
+        );
+        let server = SpireServer::start(&SpireSettings {
+            // A story's settings live as long as it does.
+            server: server.leak(),
+            trust_domain: Some(OTHER),
+            web_authorities: Some(web.ca_file().display().to_string().leak()),
+            ..SpireSettings::default()
+        });
+        let home = server.home();
+        let mut agent = SpireAgent::install(server.path(), "agent", &home);
+        let node = agent.join(&home, None);
+        Self {
+            server,
+            agent,
+            node,
+            endpoint,
+        }
+    }
+
+    /// Follows `followed`'s bundle from its endpoint.
+    fn follow(&self, followed: &Cluster, profile: &str) {
+        let (name, url) = (followed.name(), followed.endpoint_url());
+        let id = format!("spiffe://{name}/spire/server");
+        let file = self.server.path().join("followed.json");
+        fs::write(&file, followed.document()).unwrap();
+        let file = file.display().to_string();
+        let mut create = vec!["federation", "create", "-trustDomain", name];
+        create.extend(["-bundleEndpointURL", &url, "-bundleEndpointProfile", profile]);
         create.extend([
             "-trustDomainBundlePath",
-            &bundle,
+            &file,
             "-trustDomainBundleFormat",
             "spiffe",
-            "-bundleEndpointProfile",
         ]);
-        match ours_shows {
-            "https_web" => create.push("https_web"),
-            _ => create.extend([
-                "https_spiffe",
-                "-endpointSpiffeID",
-                "spiffe://example.org/spire/server",
-            ]),
+        if profile == "https_spiffe" {
+            create.extend(["-endpointSpiffeID", &id]);
         }
-        spire.ask_ok(&create);
-        let refreshed = spire.ask_ok(&["federation", "refresh", "-id", "example.org"]);
+        self.server.tool().ok(&create);
+        let refreshed = self.server.tool().ok(&["federation", "refresh", "-id", name]);
         assert!(refreshed.contains("refreshed"), "{refreshed}");
+    }
 
-        register(&ours, "/web", OTHER);
-        let uid = format!("unix:uid:{}", nix::unistd::getuid());
-        let (web_id, db_id) = ("spiffe://example.org/web", format!("spiffe://{OTHER}/db"));
-        spire.ask_ok(&[
-            "entry",
-            "create",
-            "-parentID",
-            &spire.node,
-            "-spiffeID",
-            &db_id,
-            "-selector",
-            &uid,
-            "-federatesWith",
-            "example.org",
-        ]);
-        let api = spire.workload_api();
-        until("SPIRE's agent to have the entry", || {
-            let fetched = Workload::Go.start_at(&api, None, &["fetch-x509"]);
-            let event = fetched.event_where("an answer", |event| {
-                event["event"] == "x509" || event["event"] == "error"
-            });
-            event["bundles"]
-                .as_array()
-                .is_some_and(|bundles| bundles.len() == 2)
-        });
-
-        let serving = Workload::Go.start(&ours, &["serve", "127.0.0.1:0", &db_id]);
-        let address = serving.event("listening")["addr"].as_str().unwrap().to_owned();
-        let dialed = Workload::Python
-            .start_at(&api, None, &["dial", &address, web_id, "10"])
-            .event("dialed");
-        assert_eq!(dialed["ok"], 10, "{dialed}");
-        let serving = Workload::Python.start_at(&api, None, &["serve", "127.0.0.1:0", web_id]);
-        let address = serving.event("listening")["addr"].as_str().unwrap().to_owned();
-        let dialed = Workload::Go
-            .start(&ours, &["dial", &address, &db_id, "10"])
-            .event("dialed");
-        assert_eq!(dialed["ok"], 10, "{dialed}");
-
-        let theirs = Workload::Go
-            .start_at(&api, None, &["fetch-jwt", "web"])
-            .event("jwt");
-        let theirs = theirs["svids"][0]["token"].as_str().unwrap().to_owned();
-        assert_eq!(
-            Workload::Python
-                .start(&ours, &["validate-jwt", "web", &theirs])
-                .event("valid")["id"],
-            db_id
-        );
-        let token = token(&ours, Workload::Python, "db");
-        let valid = Workload::Go
-            .start_at(&api, None, &["validate-jwt", "db", &token])
-            .event("valid");
-        assert_eq!(valid["id"], web_id);
+    fn authority(&self, kind: Kind, args: &[&str]) -> String {
+        let command = [&["localauthority", kind.name()], args].concat();
+        let said = self.server.tool().run(&command);
+        let id = said.field("Authority ID");
+        id.unwrap_or_else(|| panic!("{command:?}: {said:?}")).to_owned()
     }
 }
 
-fn free_ports() -> [u16; 2] {
-    let bound = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    bound
-        .each_ref()
-        .map(|listener| listener.local_addr().unwrap().port())
-}
+impl Domain for Spire {
+    fn name(&self) -> &'static str {
+        OTHER
+    }
 
-fn server_config(dir: &Path, port: u16, endpoint: u16, shows: &Shows<'_>) -> String {
-    let dir = dir.display();
-    let profile = match shows {
-        Shows::Svid => "profile \"https_spiffe\" {}".to_owned(),
-        Shows::Web(web) => format!(
-            "profile \"https_web\" {{ serving_cert_file {{ cert_file_path = \"{}\" key_file_path = \"{}\" file_sync_interval = \"1m\" }} }}",
-            web.path("cert.pem").display(),
-            web.path("key.pem").display()
-        ),
-    };
-    format!(
-        r#"server {{
-  bind_address = "127.0.0.1"
-  bind_port = "{port}"
-  trust_domain = "{OTHER}"
-  data_dir = "{dir}/server"
-  socket_path = "{dir}/server.sock"
-  log_level = "INFO"
-  federation {{ bundle_endpoint {{ address = "127.0.0.1" port = {endpoint} {profile} }} }}
-}}
-plugins {{
-  DataStore "sql" {{ plugin_data {{ database_type = "sqlite3" connection_string = "{dir}/datastore.sqlite3" }} }}
-  KeyManager "memory" {{ plugin_data {{}} }}
-  NodeAttestor "join_token" {{ plugin_data {{}} }}
-}}
-"#
-    )
-}
+    fn workload_api(&self) -> String {
+        self.agent.endpoint()
+    }
 
-fn agent_config(dir: &Path, port: u16) -> String {
-    let dir = dir.display();
-    format!(
-        r#"agent {{
-  data_dir = "{dir}/agent"
-  log_level = "INFO"
-  server_address = "127.0.0.1"
-  server_port = "{port}"
-  socket_path = "{dir}/agent.sock"
-  trust_bundle_path = "{dir}/bundle.pem"
-  trust_domain = "{OTHER}"
-}}
-plugins {{
-  KeyManager "memory" {{ plugin_data {{}} }}
-  NodeAttestor "join_token" {{ plugin_data {{}} }}
-  WorkloadAttestor "unix" {{ plugin_data {{}} }}
-}}
-"#
-    )
+    fn endpoint_url(&self) -> String {
+        format!("https://127.0.0.1:{}/", self.endpoint)
+    }
+
+    fn document(&self) -> String {
+        self.server.tool().ok(&["bundle", "show", "-format", "spiffe"])
+    }
+
+    fn register(&self, path: &str, other: &str) {
+        let (id, uid) = (
+            format!("spiffe://{OTHER}{path}"),
+            format!("unix:uid:{}", nix::unistd::getuid()),
+        );
+        let mut create = vec!["entry", "create", "-parentID", &self.node, "-spiffeID", &id];
+        create.extend(["-selector", &uid, "-federatesWith", other]);
+        self.server.tool().ok(&create);
+    }
+
+    fn refresh(&self, other: &str) -> Output {
+        let refresh = ["federation", "refresh", "-id", other];
+        self.server.tool().command(&refresh).output().unwrap()
+    }
+
+    fn signing(&self, kind: Kind) -> String {
+        self.authority(kind, &["show"])
+    }
+
+    fn prepare(&self, kind: Kind) -> String {
+        self.authority(kind, &["prepare"])
+    }
+
+    fn activate(&self, kind: Kind, id: &str) {
+        self.authority(kind, &["activate", "-authorityID", id]);
+    }
+
+    fn taint(&self, kind: Kind, id: &str) {
+        self.authority(kind, &["taint", "-authorityID", id]);
+    }
+
+    fn taints(&self, kind: Kind) -> Taints {
+        match kind {
+            // An operator who is in no hurry: the old authority goes when nothing of the traffic hangs below it.
+            Kind::X509 => Taints::WhenRenewed,
+            Kind::Jwt => Taints::AtOnce,
+        }
+    }
+
+    fn revoke(&self, kind: Kind, id: &str) {
+        self.authority(kind, &["revoke", "-authorityID", id]);
+    }
+
+    fn lose_server(&mut self) {
+        self.server.take().kill();
+    }
+
+    fn regain_server(&mut self) {
+        self.server.start_again();
+    }
 }

@@ -6,7 +6,7 @@ use muster_tests::{Cluster, Settings, Web, Workload, until};
 use serde_json::Value;
 
 use super::pair::{
-    OTHER, SPIFFE_ENDPOINT, believing, follow, pair, register, sees, settings, token, web_endpoint,
+    OTHER, SPIFFE_ENDPOINT, believing, follow, pair, peer, register, sees, settings, token, web_endpoint,
 };
 
 const ENDPOINT: Settings = Settings {
@@ -14,11 +14,6 @@ const ENDPOINT: Settings = Settings {
     agent: "",
     before: None,
 };
-
-fn peer(cluster: &Cluster, name: &str) -> Value {
-    let shown = cluster.muster_ok(&["federation", "show", name, "--output", "json"]);
-    serde_json::from_str(&shown).unwrap()
-}
 
 #[test]
 fn a_revoked_domain_counts_for_nothing_at_every_node_at_once_until_it_is_released() {

@@ -5,7 +5,7 @@ use std::{
 };
 
 use super::{Home, Tool, spire_folder};
-use crate::{Process, TRUST_DOMAIN};
+use crate::Process;
 
 /// The real SPIRE's agent. It asks its server each second; by default it would each five.
 pub struct SpireAgent {
@@ -41,7 +41,7 @@ impl SpireAgent {
   socket_path = "{dir}/public/api.sock"
   admin_socket_path = "{dir}/private/admin.sock"
   trust_bundle_path = "{dir}/bundle.pem"
-  trust_domain = "{TRUST_DOMAIN}"
+  trust_domain = "{}"
   experimental {{ sync_interval = "1s" }}
   {agent}
 }}
@@ -50,7 +50,8 @@ plugins {{
   {attestor}
   WorkloadAttestor "unix" {{ plugin_data {{}} }}
 }}
-"#
+"#,
+            home.trust_domain
         );
         fs::write(folder.join("agent.conf"), text).unwrap();
         Self {
@@ -66,7 +67,7 @@ plugins {{
         let said = home.tool().run(&ask);
         let token = said.field("Token").expect("what the command prints").to_owned();
         self.start(&["-joinToken", &token]);
-        format!("spiffe://{TRUST_DOMAIN}/spire/agent/join_token/{token}")
+        format!("spiffe://{}/spire/agent/join_token/{token}", home.trust_domain)
     }
 
     /// Starts it, with more arguments, and waits until it serves workloads.

@@ -19,11 +19,16 @@ pub struct SpireSettings {
     pub plugins: &'static str,
     /// What is done in the server's folder before its first start.
     pub before: Option<fn(&Path)>,
+    /// Another trust domain than the stories' usual one.
+    pub trust_domain: Option<&'static str>,
+    /// The file with the authorities of the Web PKI that it believes in the place of the system's.
+    pub web_authorities: Option<&'static str>,
 }
 
 /// The real SPIRE's server on its usual store (sqlite), with keys on disk.
 pub struct SpireServer {
     process: Option<Process>,
+    settings: SpireSettings,
     port: u16,
     dir: TempDir,
     _turn: Turn,
@@ -44,6 +49,7 @@ impl SpireServer {
             .port();
         let mut server = Self {
             process: None,
+            settings: *settings,
             port,
             dir,
             _turn: turn,
@@ -60,11 +66,12 @@ impl SpireServer {
     pub fn configure(&self, settings: &SpireSettings) {
         let dir = self.path().display();
         let (port, SpireSettings { server, plugins, .. }) = (self.port, settings);
+        let trust_domain = self.trust_domain();
         let text = format!(
             r#"server {{
   bind_address = "127.0.0.1"
   bind_port = "{port}"
-  trust_domain = "{TRUST_DOMAIN}"
+  trust_domain = "{trust_domain}"
   data_dir = "{dir}/data"
   socket_path = "{dir}/server.sock"
   log_level = "INFO"
@@ -89,7 +96,8 @@ plugins {{
         let mut command = Command::new(spire_folder().join("spire-server"));
         command
             .args(["run", "-config"])
-            .arg(self.path().join("server.conf"));
+            .arg(self.path().join("server.conf"))
+            .envs(self.settings.web_authorities.map(|file| ("SSL_CERT_FILE", file)));
         let process = Process::start("SPIRE's server", &mut command);
         let serves = |line: &str| line.contains("Starting Server APIs");
         process.line("its door for nodes", |line| {
@@ -99,6 +107,11 @@ plugins {{
             serves(line) && line.contains("network=unix")
         });
         self.process = Some(process);
+    }
+
+    /// Its trust domain.
+    pub fn trust_domain(&self) -> &'static str {
+        self.settings.trust_domain.unwrap_or(TRUST_DOMAIN)
     }
 
     /// The server, while it runs.
@@ -131,6 +144,7 @@ plugins {{
     /// As an agent is pointed at it.
     pub fn home(&self) -> Home {
         Home {
+            trust_domain: self.trust_domain(),
             address: format!("127.0.0.1:{}", self.port),
             bundle: self.tool().ok(&["bundle", "show"]),
             admin: self.socket(),
