@@ -133,6 +133,9 @@ impl Refresher {
             return;
         }
         self.known_at = Some(changed);
+        // The bundle to begin with came in the same commit as its relationship: the first fetch must find it. A record that can't be read is told by
+        // the task that follows all bundles.
+        self.adopter.bundles.refresh(&view).ok();
         let counting = self
             .adopter
             .peers

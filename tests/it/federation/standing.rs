@@ -98,6 +98,19 @@ fn a_peer_that_is_down_takes_nothing_away_and_its_bundle_is_fetched_again_when_i
 }
 
 #[test]
+fn the_first_fetch_finds_the_bundle_that_came_with_the_relationship() {
+    let ours = Cluster::start_server_only(&ENDPOINT);
+    let theirs = Cluster::start_server_of(OTHER, &ENDPOINT);
+    // Which of two tasks hears of a change first is a matter of luck.
+    for _ in 0..20 {
+        follow(&ours, &theirs, "https_spiffe");
+        ours.muster_ok(&["federation", "delete", OTHER]);
+    }
+    let said = ours.server().said();
+    assert!(!said.contains("there is no bundle of"), "{said}");
+}
+
+#[test]
 fn a_relationship_that_ends_takes_its_bundle_from_the_workloads() {
     if !Workload::Go.is_here() {
         return;
