@@ -215,6 +215,12 @@ fn a_file_may_stand_for_an_endpoint_and_is_followed() {
     );
     let ours = Cluster::start_server_only(&settings(config));
     until("the first bundle", || peer(&ours, OTHER)["has_bundle"] == true);
+    let refused = ours.muster(&["federation", "delete", OTHER]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        told.contains("stands in the configuration, and is changed there"),
+        "{told}"
+    );
     // Every key is taken back: that is a bundle too.
     let mut taken_back: Value = serde_json::from_str(&document()).unwrap();
     taken_back["keys"] = Value::Array(Vec::new());

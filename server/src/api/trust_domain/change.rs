@@ -70,7 +70,8 @@ pub(super) async fn update(
         let plan = |view: &View| -> Result<Plan, Refusal> {
             let name = convert::trust_domain("trust_domain", &wire.trust_domain)?;
             let there = recorded(view, &name).filter(|there| there.source.is_some());
-            let there = there.ok_or_else(|| Refusal::not_found("federation relationship does not exist"))?;
+            let there =
+                there.ok_or_else(|| absent(context, &name, "federation relationship does not exist"))?;
             let bundle = wire.trust_domain_bundle.as_ref();
             let bundle = bundle.filter(|_| mask.is_none_or(|mask| mask.trust_domain_bundle));
             Plan::put(context, view, there.updated(wire, mask)?, bundle)
@@ -91,7 +92,7 @@ pub(super) async fn delete(context: &Context, caller: &Caller, names: &[String])
         let plan = |view: &View| -> Result<Plan, Refusal> {
             let name = convert::trust_domain("trust_domain", name)?;
             let there = recorded(view, &name).filter(|there| there.source.is_some());
-            let there = there.ok_or_else(|| Refusal::not_found("federation relationship not found"))?;
+            let there = there.ok_or_else(|| absent(context, &name, "federation relationship not found"))?;
             let key = name.as_str().as_bytes();
             let expect = version(view, &name);
             if context.federation.peers().is_configured(&name) {
@@ -156,6 +157,17 @@ impl Plan {
             relationship,
             changes,
         })
+    }
+}
+
+/// There is no relationship of the API's making; one of the configuration's is not there for it.
+fn absent(context: &Context, name: &TrustDomain, words: &str) -> Refusal {
+    if context.federation.peers().is_configured(name) {
+        Refusal::not_found(format!(
+            "{words}: the one with {name} stands in the configuration, and is changed there"
+        ))
+    } else {
+        Refusal::not_found(words)
     }
 }
 
