@@ -67,6 +67,7 @@ impl Adopter {
         let trust_domain = bundle.trust_domain();
         let bytes = federated_to_bytes(bundle)?;
         // As it will be read again: the record leaves out what has no place in it, and that is no difference.
+        let counted_from_zero = bundle.sequence() == Some(0);
         let bundle = bundle_from_bytes(&bytes)?;
         let mut tries = 0;
         loop {
@@ -81,9 +82,12 @@ impl Adopter {
                 ),
                 None => (None, Expect::Absent),
             };
-            let succession = held
-                .as_ref()
-                .map_or(Succession::Newer, |held| held.compare_fetched(&bundle));
+            let succession = match &held {
+                None => Succession::Newer,
+                // The record writes 0 as it writes no sequence: there it could not be told any more that this one is older.
+                Some(held) if counted_from_zero && held.sequence().is_some() => Succession::Older,
+                Some(held) => held.compare_fetched(&bundle),
+            };
             let sequence = |bundle: &Bundle| bundle.sequence().unwrap_or(0);
             match succession {
                 Succession::Same => return Ok(false),

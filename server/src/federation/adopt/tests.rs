@@ -223,3 +223,15 @@ async fn a_third_trust_domain_that_changed_after_the_look_stops_the_commit() {
     assert_eq!(world.held(), Some(1));
     assert_eq!(held(&registry.view()), before);
 }
+
+#[tokio::test]
+async fn a_bundle_that_is_counted_as_zero_is_older_than_any_that_counts() {
+    let world = world().await;
+    world.set(&bundle(7, &[&authority()])).await;
+    let adopted = world.adopter.adopt(&bundle(0, &[]), &source(), None).await;
+    assert!(
+        matches!(adopted, Err(AdoptError::Older { held: 7, offered: 0 })),
+        "{adopted:?}"
+    );
+    assert_eq!(world.held(), Some(7));
+}
