@@ -1,6 +1,6 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -9,10 +9,10 @@ use std::{
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use rustls::{ClientConfig, ClientConnection, ServerConnection, StreamOwned};
+use rustls::{ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
-use crate::{PATIENCE, Web};
+use crate::{PATIENCE, Web, shown_certificate};
 
 const TOKEN: &str = "a-token-that-nobody-guessed";
 
@@ -253,7 +253,7 @@ impl Shared {
         let (door, thumbprint, first) = (known.door.unwrap(), known.thumbprint.clone(), known.orders == 1);
         drop(known);
         let expected = digest(&SHA256, format!("{TOKEN}.{thumbprint}").as_bytes());
-        let shown = certificate(door, self.domain, &[b"acme-tls/1"]).expect("the proof");
+        let shown = shown_certificate(door, self.domain, &[b"acme-tls/1"]).expect("the proof");
         // The extension's value is an octet string in an octet string: its bytes stand in the certificate once.
         let found = shown
             .windows(expected.as_ref().len())
@@ -263,68 +263,9 @@ impl Shared {
             "the certificate has no acmeIdentifier that proves the name"
         );
         // To others there is nothing to show before the first certificate, and the old one afterwards.
-        let others = certificate(door, self.domain, &[b"http/1.1"]);
+        let others = shown_certificate(door, self.domain, &[b"http/1.1"]);
         assert!(others.is_none() == first && others != Some(shown));
         self.lock().proved = true;
-    }
-}
-
-/// What the door shows to who offers these protocols for a name, whoever vouches for it.
-fn certificate(door: SocketAddr, domain: &'static str, protocols: &[&[u8]]) -> Option<Vec<u8>> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody))
-        .with_no_client_auth();
-    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-    let mut tls = ClientConnection::new(Arc::new(config), domain.try_into().unwrap()).unwrap();
-    let mut tcp = TcpStream::connect(door).unwrap();
-    while tls.is_handshaking() {
-        tls.complete_io(&mut tcp).ok()?;
-    }
-    tls.peer_certificates().map(|chain| chain[0].to_vec())
-}
-
-/// Believes everybody: the proof is in the certificate, not in who signed it.
-#[derive(Debug)]
-struct Anybody;
-
-impl rustls::client::danger::ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &[rustls::pki_types::CertificateDer<'_>],
-        _: &rustls::pki_types::ServerName<'_>,
-        _: &[u8],
-        _: rustls::pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        rustls::crypto::aws_lc_rs::default_provider()
-            .signature_verification_algorithms
-            .supported_schemes()
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::{fs, net::TcpListener, process::Output};
 
-use muster_tests::{Cluster, SpireAgent, SpireServer, SpireSettings, Web, spire_is_here};
+use muster_tests::{
+    Cluster, SpireAgent, SpireServer, SpireSettings, Web, shown_certificate, spire_is_here, until,
+};
 
 use super::{
     domain::{Domain, Kind, Taints},
@@ -120,6 +122,28 @@ impl Spire {
         assert!(refreshed.contains("refreshed"), "{refreshed}");
     }
 
+    fn node_serial(&self) -> String {
+        let shown = self
+            .server
+            .tool()
+            .run(&["agent", "show", "-spiffeID", &self.node]);
+        shown
+            .field("Serial number")
+            .expect("what the command prints")
+            .to_owned()
+    }
+
+    /// Whether what the server shows to nodes names this authority's key, which ids of authorities are in hex.
+    fn server_is_below(&self, authority: &str) -> bool {
+        let key: Vec<u8> = (0..authority.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&authority[at..at + 2], 16).unwrap())
+            .collect();
+        let door = self.server.home().address.parse().unwrap();
+        let shown = shown_certificate(door, "server", &[b"h2"]).expect("a certificate");
+        shown.windows(key.len()).any(|part| part == key)
+    }
+
     fn authority(&self, kind: Kind, args: &[&str]) -> String {
         let command = [&["localauthority", kind.name()], args].concat();
         let said = self.server.tool().run(&command);
@@ -173,7 +197,17 @@ impl Domain for Spire {
     }
 
     fn taint(&self, kind: Kind, id: &str) {
+        let node = self.node_serial();
         self.authority(kind, &["taint", "-authorityID", id]);
+        if kind == Kind::X509 {
+            // Server and node renew their own certificates; an operator waits for that before he revokes.
+            until("the node's certificate by the next authority", || {
+                self.node_serial() != node
+            });
+            until("the server's certificate by the next authority", || {
+                !self.server_is_below(id)
+            });
+        }
     }
 
     fn taints(&self, kind: Kind) -> Taints {
