@@ -33,6 +33,7 @@ fn an_agent_leaves_a_tainted_root_above_our_server_and_verifies_by_the_next_alon
         ("third", "/third", Hands::Ours),
     ] {
         let next = put_root(ca.path(), name);
+        let node_before = node_serial(&joined);
         let old = hands.rotate(&joined);
         assert!(!hands.judge(&joined, "revoke", &old), "it is not tainted yet");
         assert!(hands.judge(&joined, "taint", &old));
@@ -47,12 +48,15 @@ fn an_agent_leaves_a_tainted_root_above_our_server_and_verifies_by_the_next_alon
         });
         serial = news["svids"][0]["serial"].clone();
         until("SVIDs below the next root", || leads_to(&joined, &next));
+        // Its own certificate too: an agent that came by a token could not come back.
+        until("the node's own certificate anew", || {
+            node_serial(&joined) != node_before
+        });
         assert!(hands.judge(&joined, "revoke", &old));
         watching.event_where("the next root alone", |event| {
             assert_ne!(event["event"], "error", "{event}");
             event["bundles"][0]["authorities"] == 1
         });
-        // The agent itself is below it too.
         all.push(path);
         joined.register(path, &[]);
         joined.until_ids("what came since", &all);
@@ -151,6 +155,17 @@ fn put_root(ca: &Path, name: &str) -> PathBuf {
         fs::rename(new, ca.join(file)).unwrap();
     }
     copy
+}
+
+fn node_serial(joined: &Joined) -> String {
+    let shown = joined
+        .home()
+        .tool()
+        .run(&["agent", "show", "-spiffeID", &joined.node]);
+    shown
+        .field("Serial number")
+        .expect("what the command prints")
+        .to_owned()
 }
 
 /// Whether OpenSSL finds a way from a workload's SVID to `root`.

@@ -16,10 +16,11 @@ use muster_pki::{
     x509::{CertificateDer, X509Svid},
 };
 use muster_proto::{
+    authority::{GetProgressRequest, rotation_client::RotationClient},
     convert,
     spire::server::agent::{CountAgentsRequest, agent_client::AgentClient},
 };
-use muster_tests::{Cluster, Identity, Process, Settings, Workload, from_pem, rounds, tcp_channel};
+use muster_tests::{Cluster, Identity, Process, Settings, Workload, from_pem, rounds, tcp_channel, until};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -52,7 +53,7 @@ fn traffic_of_two_languages_goes_on_through_all_lives_of_authorities_and_what_wa
     let began = Instant::now();
     let mut traffic = Traffic::start(&cluster);
     // More in a soak (`MUSTER_ROUNDS`).
-    let rounds = rounds(3);
+    let rounds = rounds(10);
     for _ in 0..rounds {
         traffic.x509_authority_lives(&cluster);
         traffic.jwt_authority_lives(&cluster);
@@ -112,6 +113,7 @@ impl Traffic {
         authority(cluster, &["activate", "x509"]);
         authority(cluster, &["taint", "x509", &old]);
         self.hold_svids("an SVID of the new authority", |held| held["serial"] != *serial);
+        until_replaced(cluster);
         self.judge_svid(cluster, &kept, true);
         authority(cluster, &["revoke", "x509", &old]);
         self.hold_svids("the new authority alone", |held| held["authorities"] == 1);
@@ -126,6 +128,7 @@ impl Traffic {
         authority(cluster, &["activate", "jwt"]);
         authority(cluster, &["taint", "jwt", &old]);
         self.hold_tokens("a token of the new key", |held| held["kid"] != *old);
+        until_replaced(cluster);
         self.judge_token(cluster, &kept, true);
         authority(cluster, &["revoke", "jwt", &old]);
         self.hold_tokens("the new key alone", |held| held["authorities"] == 1);
@@ -215,6 +218,21 @@ impl Traffic {
             assert!(counted["ok"].as_u64().unwrap() > 100, "{counted}");
         }
     }
+}
+
+/// Waits until the node says that nothing is left of what a tainted authority signed, its own certificate included: who revokes before that cuts it off for a moment.
+fn until_replaced(cluster: &Cluster) {
+    until("everything to be replaced", || {
+        let progress = cluster.block_on(async {
+            let mut rotation = RotationClient::new(cluster.channel().await);
+            rotation
+                .get_progress(GetProgressRequest {})
+                .await
+                .unwrap()
+                .into_inner()
+        });
+        (progress.connected, progress.informed, progress.outdated) == (1, 1, 0)
+    });
 }
 
 fn holds(holder: &Process, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {

@@ -228,7 +228,7 @@ fn what_went_there_or_here_while_we_were_away_is_gone_after_a_restart() {
     assert_eq!(here.roots(), [(id(&kept), false)]);
     assert_eq!(here.bundle.jwt_authorities(), [token]);
 
-    here.told(all(&[kept.clone()], &[]));
+    here.told(all(std::slice::from_ref(&kept), &[]));
     assert_eq!(
         here.told(all(&[kept, gone, taken_out], &[])).added.len(),
         2,
