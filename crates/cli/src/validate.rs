@@ -4,6 +4,7 @@
 mod bundle;
 mod id;
 mod jwt;
+mod lists;
 mod sources;
 mod verdict;
 mod x509;

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use muster_identity::UnixTime;
-use muster_pki::x509::{CertificateDer, VerifyError, verify_x509_svid};
+use muster_pki::x509::{CertificateDer, VerifyError, verify_unrevoked_x509_svid, verify_x509_svid};
 use muster_runtime::{Clock, SystemClock};
 use rustls_pki_types::pem::PemObject;
 
 use super::{
+    lists::{Lists, Read},
     sources::{BundleArgument, Sources},
     verdict::{invalid, valid},
 };
@@ -28,6 +29,10 @@ pub(crate) struct X509 {
     /// A trust domain's bundle: PEM, DER or a SPIFFE bundle document. Repeat it for several.
     #[arg(long = "bundle", required = true, value_name = "TRUST DOMAIN=FILE")]
     bundles: Vec<BundleArgument>,
+    /// A revocation list, PEM or DER. Repeat it for several: every certificate of the path needs one by its issuer. [default:
+    /// revocation is not checked]
+    #[arg(long = "crl", value_name = "FILE")]
+    crls: Vec<PathBuf>,
     /// The moment at which it must be valid, as 2026-01-31T08:00:00Z. [default: now]
     #[arg(long, value_name = "MOMENT", value_parser = duration::parse_moment)]
     at: Option<UnixTime>,
@@ -35,9 +40,13 @@ pub(crate) struct X509 {
 
 impl X509 {
     pub(super) fn run(self) -> Result<Answer, Failure> {
-        let (bundles, notes) = match Sources::read(&self.bundles)? {
+        let (bundles, mut notes) = match Sources::read(&self.bundles)? {
             Sources::Read(bundles, notes) => (bundles, notes),
             Sources::Invalid(why) => return Ok(invalid(WHAT, &why, None)),
+        };
+        let lists = match Lists::read(&self.crls)? {
+            Read::Lists(lists) => lists,
+            Read::Invalid(why, section) => return Ok(invalid(WHAT, &why, Some(section))),
         };
         let bytes = files::read(&self.chain)?;
         let Some(certificates) = certificates(&bytes) else {
@@ -48,12 +57,17 @@ impl X509 {
             ));
         };
         let now = self.at.unwrap_or_else(|| SystemClock.now());
-        let verified = match verify_x509_svid(&certificates, &bundles, now) {
+        let verified = if self.crls.is_empty() {
+            verify_x509_svid(&certificates, &bundles, now)
+        } else {
+            verify_unrevoked_x509_svid(&certificates, &bundles, &lists.lists, now)
+        };
+        let verified = match verified {
             Ok(verified) => verified,
-            Err(error) => return Ok(refused(&error)),
+            Err(error) => return Ok(refused(&error, &lists)),
         };
         let leaf = verified.leaf();
-        let fields = vec![
+        let mut fields = vec![
             ("SPIFFE ID", verified.id().to_string().into()),
             ("Valid from", leaf.validity().not_before.to_string().into()),
             ("Valid until", leaf.validity().not_after.to_string().into()),
@@ -61,12 +75,25 @@ impl X509 {
             ("DNS names", leaf.dns_names().to_vec().into()),
             ("Authority", verified.authority().id().to_string().into()),
         ];
+        if !self.crls.is_empty() {
+            let (used, unused) = lists.shown(&certificates);
+            fields.push(("Revocation lists", used.into()));
+            notes.extend(unused);
+        }
         Ok(valid(WHAT, fields, &notes))
     }
 }
 
-fn refused(error: &VerifyError) -> Answer {
-    invalid(WHAT, &chain(error), Some(error.section()))
+fn refused(error: &VerifyError, lists: &Lists) -> Answer {
+    let list = match error {
+        VerifyError::Revocation(error) => error.list().and_then(|list| lists.file(list)),
+        _ => None,
+    };
+    let why = match list {
+        Some(file) => format!("{}: {}", file.display(), chain(error)),
+        None => chain(error),
+    };
+    invalid(WHAT, &why, Some(error.section()))
 }
 
 /// The certificates of a file, in either form. Other PEM blocks, as the key that belongs to the chain, are left
