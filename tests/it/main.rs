@@ -33,6 +33,7 @@ mod oidc;
 mod outage;
 mod reload;
 mod requests;
+mod revocation_lists;
 mod roles;
 mod rotation;
 mod secrets;
