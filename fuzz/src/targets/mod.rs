@@ -6,6 +6,7 @@ mod frames;
 mod messages;
 mod names;
 mod processes;
+mod revocation;
 mod store;
 mod tokens;
 
@@ -19,6 +20,7 @@ pub const TARGETS: &[Target] = &[
     certificates::CERTIFICATES,
     certificates::CHAINS,
     certificates::REQUESTS,
+    revocation::LISTS,
     tokens::TOKENS,
     tokens::KEYS,
     bundles::DOCUMENTS,
