@@ -18,7 +18,7 @@ use muster_proto::{
         },
     },
 };
-use tonic::Status;
+use tonic::{Response, Status};
 
 use super::{Named, ours, peers, spire, view};
 use crate::{args::ServerSocket, bundle, failure::Failure, output::Answer};
@@ -79,11 +79,7 @@ impl Create {
             .await?
             .batch_create_federation_relationship(request)
             .await;
-        let results = answer
-            .map_err(|status| Failure::status(what, &status))?
-            .into_inner()
-            .results;
-        done(what, results.first().and_then(|result| result.status.as_ref()))?;
+        done(what, answer, |answer| answer.results.into_iter().next()?.status)?;
         if !self.only.is_empty() {
             narrow(&self.socket, &self.trust_domain, &self.only).await?;
         }
@@ -158,11 +154,7 @@ impl Update {
                 .await?
                 .batch_update_federation_relationship(request)
                 .await;
-            let results = answer
-                .map_err(|status| Failure::status(what, &status))?
-                .into_inner()
-                .results;
-            done(what, results.first().and_then(|result| result.status.as_ref()))?;
+            done(what, answer, |answer| answer.results.into_iter().next()?.status)?;
         }
         if narrows {
             narrow(&self.socket, &self.trust_domain, &self.only).await?;
@@ -195,11 +187,7 @@ pub(super) async fn delete(named: &Named) -> Result<Answer, Failure> {
         .await?
         .batch_delete_federation_relationship(request)
         .await;
-    let results = answer
-        .map_err(|status| Failure::status(what, &status))?
-        .into_inner()
-        .results;
-    done(what, results.first().and_then(|result| result.status.as_ref()))?;
+    done(what, answer, |answer| answer.results.into_iter().next()?.status)?;
     let text = format!("The relationship with {} has ended", named.trust_domain);
     Ok(Answer::new(
         text,
@@ -227,7 +215,7 @@ pub(super) async fn release(named: &Named) -> Result<Answer, Failure> {
     )
 }
 
-fn peer(what: &str, answer: Result<tonic::Response<Peer>, Status>) -> Result<Answer, Failure> {
+fn peer(what: &str, answer: Result<Response<Peer>, Status>) -> Result<Answer, Failure> {
     let peer = answer.map_err(|status| Failure::status(what, &status))?;
     Ok(view::peer(&peer.into_inner()))
 }
@@ -256,6 +244,12 @@ fn profile(profile: Profile, endpoint_id: Option<&SpiffeId>) -> BundleEndpointPr
     }
 }
 
-fn done(what: &str, status: Option<&types::Status>) -> Result<(), Failure> {
-    check_status(status).map_err(|status| Failure::status(what, &status))
+/// What came of a batch of one: `first` takes the status of its one result.
+fn done<T>(
+    what: &str,
+    answer: Result<Response<T>, Status>,
+    first: impl FnOnce(T) -> Option<types::Status>,
+) -> Result<(), Failure> {
+    let answer = answer.map_err(|status| Failure::status(what, &status))?;
+    check_status(first(answer.into_inner()).as_ref()).map_err(|status| Failure::status(what, &status))
 }
