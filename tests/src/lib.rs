@@ -33,7 +33,7 @@ mod web;
 mod workload;
 
 pub use acme::AcmeDirectory;
-pub use binaries::{binary, client, peer, root};
+pub use binaries::{binary, client, one_builds, peer, root};
 pub use cluster::{Cluster, Settings, TRUST_DOMAIN, from_pem, unix_channel};
 pub use endpoint::{Reply, ScriptedEndpoint};
 pub use kubernetes::{Kubernetes, Pod};
