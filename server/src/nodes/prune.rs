@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_audit::{Action, Actor, Audit, AuditError, Event, Object, Outcome};
+use muster_audit::{Action, Actor, Audit, Event, Object, Outcome};
 use muster_identity::UnixTime;
 use muster_runtime::{Clock, Stop};
 
 use super::evict;
-use crate::registry::{Change, CommitError, NodeRecord, Registry, View};
+use crate::registry::sweep::{AllEnded, Ended, Sweeper};
+use crate::registry::{NodeRecord, Registry, View};
 
 /// How often they are looked for: each look walks over all nodes.
 const EVERY: Duration = Duration::from_secs(600);
-/// How many are forgotten in one commit.
-const AT_ONCE: usize = 500;
 
 /// Which nodes are forgotten.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,65 +28,25 @@ pub async fn prune(registry: Registry, audit: Audit, clock: Arc<dyn Clock>, prun
     let Some(expired_for) = pruning.expired_for else {
         return;
     };
-    loop {
-        let before = clock.now().saturating_sub(expired_for);
-        tokio::select! {
-            pruned = prune_all(&registry, &audit, before, pruning) => if let Err(error) = pruned {
-                tracing::warn!(error = &error as &dyn std::error::Error, "nodes long gone stay for another while");
-            },
-            () = stop.ordered() => return,
-        }
-        tokio::select! {
-            () = clock.sleep_until(clock.now().saturating_add(EVERY)) => {}
-            () = stop.ordered() => return,
-        }
-    }
+    let sweeper = Sweeper {
+        registry,
+        audit,
+        clock,
+        every: EVERY,
+        failed: "nodes long gone stay for another while",
+    };
+    sweeper
+        .run(
+            |view, now| gone(view, now.saturating_sub(expired_for), pruning),
+            &stop,
+        )
+        .await;
 }
 
-/// Why not all of them are gone.
-#[derive(Debug, thiserror::Error)]
-enum PruneError {
-    #[error("recording it")]
-    Audit(#[from] AuditError),
-    #[error("deleting it")]
-    Commit(#[source] CommitError),
-}
-
-async fn prune_all(
-    registry: &Registry,
-    audit: &Audit,
-    before: UnixTime,
-    pruning: Pruning,
-) -> Result<(), PruneError> {
-    let view: Arc<View> = registry.view();
-    let mut gone = view
-        .nodes()
-        .filter(|node| is_gone(node, before, pruning))
-        .map(|node| planned(&view, node));
-    loop {
-        let (events, groups): (Vec<Event>, Vec<Vec<Change>>) = gone.by_ref().take(AT_ONCE).unzip();
-        if events.is_empty() {
-            return Ok(());
-        }
-        // On record first (I9): what then fails is recorded as failed.
-        audit.record_all(events.clone()).await?;
-        let mut failed = Vec::new();
-        let mut failure = None;
-        for (event, outcome) in events.into_iter().zip(registry.commit_each(groups).await) {
-            let Err(error) = outcome else { continue };
-            failed.push(event.outcome(Outcome::failed(&error)));
-            // A conflict: it came back meanwhile, which is what it is kept for.
-            if !matches!(error, CommitError::Conflict(_)) {
-                failure = Some(error);
-            }
-        }
-        if !failed.is_empty() {
-            audit.record_all(failed).await?;
-        }
-        if let Some(error) = failure {
-            return Err(PruneError::Commit(error));
-        }
-    }
+/// All whose certificates ended before `before`.
+fn gone(view: &View, before: UnixTime, pruning: Pruning) -> AllEnded<'_> {
+    let nodes = view.nodes().filter(move |node| is_gone(node, before, pruning));
+    Box::new(nodes.map(move |node| planned(view, node)))
 }
 
 /// Whether the last certificate that it was given ended before `before`.
@@ -99,7 +58,7 @@ fn is_gone(node: &NodeRecord, before: UnixTime, pruning: Pruning) -> bool {
         && ends.is_some_and(|end| end < before)
 }
 
-fn planned(view: &View, node: &NodeRecord) -> (Event, Vec<Change>) {
+fn planned(view: &View, node: &NodeRecord) -> Ended {
     tracing::info!(node = %node.id, "a node long gone is forgotten");
     let event = Event::new(Actor::Daemon, Action::NodePurge, Outcome::Done)
         .object(Object::node(&node.id))

@@ -16,6 +16,7 @@ mod mailbox;
 mod names;
 mod prune;
 mod records;
+pub(crate) mod sweep;
 #[cfg(test)]
 mod tests;
 mod view;

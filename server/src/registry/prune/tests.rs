@@ -3,6 +3,7 @@ use muster_pki::{KeyAlgorithm, LocalKey};
 use muster_runtime::ManualClock;
 
 use super::*;
+use crate::registry::sweep::{AT_ONCE, SweepError};
 use crate::registry::tests::{Running, entry, id, node_id, start};
 use crate::registry::token_bytes;
 
@@ -50,6 +51,21 @@ async fn filled() -> Running {
     running
 }
 
+fn sweeper(registry: &Registry, audit: &Audit) -> Sweeper {
+    Sweeper {
+        registry: registry.clone(),
+        audit: audit.clone(),
+        clock: Arc::new(ManualClock::new(now())),
+        every: EVERY,
+        failed: "",
+    }
+}
+
+async fn prune_all(registry: &Registry, audit: &Audit) -> Result<(), SweepError> {
+    let view = registry.view();
+    sweeper(registry, audit).sweep(ended(&view, now())).await
+}
+
 fn left(registry: &Registry) -> (usize, usize) {
     let view = registry.view();
     let forever = UnixTime::from_secs(i64::MAX);
@@ -59,7 +75,7 @@ fn left(registry: &Registry) -> (usize, usize) {
 #[tokio::test]
 async fn all_that_ended_goes_at_once_and_each_is_on_record() {
     let (running, audit) = (filled().await, audit());
-    prune_all(&running.registry, &audit, now()).await.unwrap();
+    prune_all(&running.registry, &audit).await.unwrap();
     assert_eq!(left(&running.registry), (1, 1));
     let recorded = audit.recorded();
     let count = |action: &str| recorded.iter().filter(|line| line.contains(action)).count();
@@ -71,7 +87,7 @@ async fn all_that_ended_goes_at_once_and_each_is_on_record() {
 async fn what_cannot_be_recorded_stays() {
     let (running, audit) = (filled().await, audit());
     audit.set_memory_full(true);
-    prune_all(&running.registry, &audit, now()).await.unwrap_err();
+    prune_all(&running.registry, &audit).await.unwrap_err();
     assert_eq!(left(&running.registry), (ENTRIES + 1, TOKENS + 1));
 }
 
@@ -86,8 +102,8 @@ async fn what_was_changed_meanwhile_stays_and_the_rest_goes() {
     spec.expires_at = None;
     let (_, changes) = entries::update(read(&two[0]), spec);
     registry.commit(changes).await.unwrap();
-    let batch = two.iter().map(|id| ended_entry(read(id))).collect();
-    prune_batch(registry, &audit, batch).await.unwrap();
+    let both = two.iter().map(|id| ended_entry(read(id)));
+    sweeper(registry, &audit).sweep(both).await.unwrap();
     assert!(registry.view().entry(&two[0]).is_some() && registry.view().entry(&two[1]).is_none());
     let recorded = audit.recorded();
     assert_eq!(recorded.len(), 3, "both before, and what came of the first");
