@@ -1,52 +1,45 @@
 //! Putting the server together, and running it.
 
 mod error;
+mod ground;
+mod openings;
+mod signing;
+mod upkeep;
 
 use std::error::Error;
-use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
-use muster_audit::{Action, Actor, Event, Object, Outcome};
+use muster_audit::{Action, Actor, AuditError, Event, Object, Outcome};
 use muster_pki::bundle::Bundle;
 use muster_pki::tls::SvidResolver;
-use muster_pki::x509::ca_subject;
 use muster_runtime::http::HttpDoor;
 use muster_runtime::logging::LogLevel;
 use muster_runtime::metrics::Metrics;
 use muster_runtime::systemd::Supervised;
-use muster_runtime::{
-    Clock, Drained, Readiness, SigningPool, Spawner, Stop, SystemClock, TaskFailure, Tasks,
-};
+use muster_runtime::{Clock, Drained, Readiness, Spawner, Stop, SystemClock, TaskFailure, Tasks};
 use tracing::{info, warn};
 
 use crate::api::limits::Limits;
-use crate::api::meter::{Counts, Meter};
+use crate::api::meter::Meter;
 use crate::api::{Changes, Context, OneAtATime};
-use crate::bundles::Bundles;
-use crate::ca::{
-    Authorities, Awaited, Ca, CaMeter, Follower, Keeper, Making, ServerSvid, Terms, Upstream, UpstreamMeter,
-};
+use crate::ca::ServerSvid;
 use crate::config::Config;
 use crate::doors::Doors;
 use crate::federation::endpoint::Endpoint;
-use crate::federation::{Fetcher, Peers, Refresher, take_first_bundles};
 use crate::node_attestors::NodeAttestors;
-use crate::nodes::{self, Nodes};
+use crate::nodes::Nodes;
 use crate::oidc::Discovery;
-use crate::publish::{publish, publishers};
-use crate::registry::{Registry, prune};
 use crate::reload::Running;
 use crate::state::State;
-use crate::sync::Connections;
-use crate::watch::{watch_audit, watch_store};
-use crate::web::{WebRoots, WebState};
 
 pub use error::BuildError;
+use ground::{Ground, Records};
+use openings::Openings;
+use signing::Signing;
+use upkeep::Upkeep;
 
 /// How long the registry may take to write what is left when everything else has stopped.
 const LAST_WRITES: Duration = Duration::from_secs(30);
@@ -96,209 +89,89 @@ impl Surroundings {
 pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, BuildError> {
     let Surroundings { clock, log_level } = surroundings;
     let told = config.clone();
-    let readiness = Readiness::new();
-    let (front_stop, back_stop) = (Stop::new(), Stop::new());
-    let (front, back) = (Tasks::new(front_stop.clone()), Tasks::new(back_stop.clone()));
+    let ground = Ground::new(clock);
 
-    let state = State::open(&config, Arc::clone(&clock)).await?;
-    let store = Arc::new(state.store.store);
-    let lag = watch_store(Arc::downgrade(&store), readiness.clone(), front_stop.clone());
-    front.spawn("store", lag);
-    let (registry, committer) = Registry::open(store, config.trust_domain.clone(), state.store.records)?;
-    back.spawn("registry", committer.run(back_stop.clone()));
-
-    let pool = signing_pool(&config).map_err(BuildError::Threads)?;
-    let configured = config
-        .federation
-        .peers
-        .iter()
-        .map(|peer| peer.relationship.clone());
-    let peers = Peers::new(configured);
-    let bundles = Bundles::read_with(config.trust_domain.clone(), peers.clone(), &registry.view())?;
-    let lifetimes = config.ca.lifetimes.clone();
-    let ca = Ca::new(
-        config.trust_domain.clone(),
-        lifetimes,
-        config.ca.tokens.clone(),
-        Arc::clone(&clock),
-        pool,
-    );
-    let connections = Connections::new();
-    let metrics = Metrics::new("muster_server");
-    let (authorities, commands) = Authorities::new(registry.clone());
-    let upstream = config.upstream.as_ref().map(|told| {
-        let meter = metrics.register(UpstreamMeter::register);
-        Upstream::new(told.open(&config.trust_domain), meter, readiness.clone())
-    });
-    let mut keeper = Keeper {
-        terms: terms(&config),
-        ca: ca.clone(),
-        keys: state.keys,
-        registry: registry.clone(),
-        bundles: bundles.clone(),
-        connections: connections.clone(),
-        audit: state.audit.clone(),
-        clock: Arc::clone(&clock),
-        meter: metrics.register(CaMeter::register),
-        awaited: Awaited::default(),
-        making: Making::default(),
-        upstream: upstream.clone(),
-    };
-    keeper.start().await?;
-
+    let state = State::open(&config, Arc::clone(&ground.clock)).await?;
+    let records = Records::open(&config, &ground, state.store)?;
+    let signing = Signing::start(&config, &ground, &records, state.keys, &state.audit).await?;
     let resolver = SvidResolver::new();
-    let server_id = Context::server_id(&config.trust_domain);
     let server_svid = ServerSvid::new(
-        server_id,
+        Context::server_id(&config.trust_domain),
         config.ca.x509_key,
-        ca.clone(),
-        Arc::clone(&clock),
+        signing.ca.clone(),
+        Arc::clone(&ground.clock),
         resolver.clone(),
     );
     let renewal_due = server_svid.renew().await?;
+    let (refresher, federation) = records.follow_peers(&config, &ground, &state.audit).await?;
 
-    take_first_bundles(&config.federation.peers, &registry, &bundles, &state.audit).await?;
-    let roots = WebRoots::open(config.federation.ca_file.as_deref())?;
-    let fetcher = Fetcher::new(config.federation.addresses, roots, config.trust_domain.clone());
-    let (refresher, federation) = Refresher::new(
-        fetcher,
-        registry.clone(),
-        bundles.clone(),
-        peers,
-        state.audit.clone(),
-        Arc::clone(&clock),
-    );
-    let web = WebState {
-        trust_domain: &config.trust_domain,
-        data_dir: &config.data_dir,
-        seal: &state.seal,
-        addresses: config.federation.addresses,
-    };
-    let endpoint = match config.federation.endpoint.clone() {
-        None => None,
-        Some(endpoint) => Some(Endpoint::bind(endpoint, resolver.clone(), &web).await?),
-    };
-    let doors = Doors::bind(&config, &bundles, resolver, &clock, &federation).await?;
-    let discovery = match config.oidc.clone() {
-        None => None,
-        Some(oidc) => Some(Discovery::bind(oidc, &web).await?),
-    };
-    let http = match config.http {
-        None => None,
-        Some(address) => Some(
-            HttpDoor::bind(address)
-                .await
-                .map_err(|source| BuildError::Http { address, source })?,
-        ),
-    };
+    let openings = Openings::bind(&config, &ground, &records, resolver, &federation, &state.seal).await?;
     let node_attestors = NodeAttestors::new(&config.trust_domain, config.node_attestors)?;
     let context = Arc::new(Context {
-        meter: metrics.register(Meter::register),
-        trust_domain: config.trust_domain.clone(),
-        connections,
-        nodes: Arc::new(Nodes::new(registry.clone())),
-        registry: registry.clone(),
+        meter: ground.metrics.register(Meter::register),
+        trust_domain: config.trust_domain,
+        connections: signing.connections,
+        nodes: Arc::new(Nodes::new(records.registry.clone())),
+        registry: records.registry,
         node_attestors,
-        ca,
-        authorities,
-        upstream: upstream.clone(),
+        ca: signing.ca,
+        authorities: signing.authorities,
+        upstream: signing.upstream,
         downstream: config.ca.lifetime,
         wildcards: config.ca.wildcards,
-        bundles: bundles.clone(),
+        bundles: records.bundles,
         federation,
-        audit: state.audit.clone(),
+        audit: state.audit,
         limits: Limits::new(config.limits),
-        spawner: front.spawner(),
+        spawner: ground.front.spawner(),
         changes: Changes::default(),
         one_at_a_time: OneAtATime::default(),
         own_uid: nix::unistd::geteuid().as_raw(),
         log_level,
         admin_ids: config.admin_ids,
         server_svid: server_svid.watch(),
-        readiness: readiness.clone(),
-        started_at: clock.now(),
-        clock,
+        readiness: ground.readiness.clone(),
+        started_at: ground.clock.now(),
+        clock: Arc::clone(&ground.clock),
     });
-    metrics.register(|registry| registry.register_collector(Box::new(Counts::new(&context))));
-    let statuses = context.federation.statuses().clone();
-    metrics.register(|registry| registry.register_collector(Box::new(statuses)));
-    let started = Event::new(Actor::Daemon, Action::ServiceStart, Outcome::Done)
-        .object(Object::service("muster-server"))
-        .fact("version", env!("CARGO_PKG_VERSION"))
-        .fact("trust_domain", &config.trust_domain);
-    state.audit.record(started).await?;
+    ground.count(&context);
+    record_start(&context).await?;
 
-    front.spawn(
-        "authorities",
-        keeper.run(commands, readiness.condition("authorities"), front_stop.clone()),
-    );
-    let standing = readiness.condition("certificate");
-    front.spawn(
-        "certificate",
-        server_svid.run(renewal_due, bundles.clone(), standing, front_stop.clone()),
-    );
-    for publisher in publishers(&config.publishers, &context.clock)? {
-        let publishing = publish(publisher, bundles.clone(), readiness.clone(), front_stop.clone());
-        front.spawn("bundle publisher", publishing);
-    }
-    if let Some(upstream) = upstream {
-        let follower = Follower {
-            upstream,
-            trust_domain: config.trust_domain.clone(),
-            registry: registry.clone(),
-            bundles: bundles.clone(),
-            audit: state.audit.clone(),
-            clock: Arc::clone(&context.clock),
-        };
-        front.spawn("upstream", follower.run(front_stop.clone()));
-    }
-    front.spawn("bundles", bundles.follow(registry.clone(), front_stop.clone()));
-    front.spawn("federation", refresher.run(readiness.clone(), front_stop.clone()));
-    let pruning = prune(
-        registry,
-        state.audit.clone(),
-        Arc::clone(&context.clock),
-        front_stop.clone(),
-    );
-    front.spawn("pruning", async move {
-        pruning.await;
-        Ok::<_, std::convert::Infallible>(())
-    });
-    let forgetting = nodes::prune(
-        context.registry.clone(),
-        state.audit.clone(),
-        Arc::clone(&context.clock),
-        config.pruning,
-        front_stop.clone(),
-    );
-    front.spawn("nodes long gone", async move {
-        forgetting.await;
-        Ok::<_, std::convert::Infallible>(())
-    });
-    front.spawn(
-        "audit",
-        watch_audit(state.audit, readiness.condition("audit"), front_stop.clone()),
-    );
-
+    let upkeep = Upkeep {
+        keeper: signing.keeper,
+        commands: signing.commands,
+        server_svid,
+        renewal_due,
+        refresher,
+    };
+    upkeep.start(&told, &ground, &context)?;
     Ok(Bound {
-        address: doors.address(),
+        address: openings.doors.address(),
         admin_socket: config.admin_socket,
-        endpoint_address: endpoint.as_ref().map(Endpoint::address),
-        endpoint,
-        discovery_address: discovery.as_ref().and_then(Discovery::address),
-        discovery,
-        http_address: http.as_ref().map(HttpDoor::address),
-        http,
-        doors: Some(doors),
-        metrics,
+        endpoint_address: openings.endpoint.as_ref().map(Endpoint::address),
+        endpoint: openings.endpoint,
+        discovery_address: openings.discovery.as_ref().and_then(Discovery::address),
+        discovery: openings.discovery,
+        http_address: openings.http.as_ref().map(HttpDoor::address),
+        http: openings.http,
+        doors: Some(openings.doors),
+        metrics: ground.metrics,
         context,
         told,
         drain: config.drain,
-        front: Some(front),
-        back: Some(back),
-        front_stop,
-        back_stop,
+        front: Some(ground.front),
+        back: Some(ground.back),
+        front_stop: ground.front_stop,
+        back_stop: ground.back_stop,
     })
+}
+
+async fn record_start(context: &Context) -> Result<(), AuditError> {
+    let started = Event::new(Actor::Daemon, Action::ServiceStart, Outcome::Done)
+        .object(Object::service("muster-server"))
+        .fact("version", env!("CARGO_PKG_VERSION"))
+        .fact("trust_domain", &context.trust_domain);
+    context.audit.record(started).await.map(drop)
 }
 
 impl Bound {
@@ -434,25 +307,6 @@ impl Drop for Bound {
         self.front_stop.order();
         self.back_stop.order();
     }
-}
-
-fn terms(config: &Config) -> Terms {
-    Terms {
-        trust_domain: config.trust_domain.clone(),
-        subject: ca_subject(),
-        lifetime: config.ca.lifetime,
-        x509_key: config.ca.x509_key,
-        jwt_key: config.ca.jwt_key,
-        refresh_hint: config.ca.refresh_hint,
-    }
-}
-
-fn signing_pool(config: &Config) -> io::Result<SigningPool> {
-    let threads = match config.signing_threads {
-        0 => available_parallelism().map_or(1, NonZeroUsize::get),
-        threads => threads,
-    };
-    SigningPool::start(threads, config.signing_queue)
 }
 
 #[cfg(test)]

@@ -173,7 +173,7 @@ fn a_token_made_by_a_grant_that_was_deleted_lets_nobody_in() {
             tokens.push(made.unwrap().into_inner().value);
         }
         let nodes = AgentClient::new(cluster.channel().await);
-        let mut join = |token| attest(nodes.clone(), token, csr_of(&new_key()));
+        let join = |token| attest(nodes.clone(), token, csr_of(&new_key()));
         join(tokens.remove(0)).await.expect("the grant lives");
         let request = DeleteRequest {
             name: "joiner".into(),

@@ -184,9 +184,8 @@ impl Evidence {
         if info.cgroup != self.cgroups.unified {
             return Ok(Some(Changed::Cgroup));
         }
-        if !(info.cgroup.is_some() && self.cgroups.is_unified_only())
-            && !process.cgroups_read_as(&self.cgroups.text)?
-        {
+        let told = info.cgroup.is_some() && self.cgroups.is_unified_only();
+        if !told && !process.cgroups_read_as(&self.cgroups.text)? {
             return Ok(Some(Changed::Cgroup));
         }
         if let Some(changed) = self.other_program(process)? {

@@ -187,7 +187,6 @@ impl Maker {
                 root: Some(root.clone()),
                 is_known: bundle.x509_standing(root.id()) != AuthorityStanding::Absent,
                 told: origins.told(&upstream.whom(), [root], []),
-                ..Above::default()
             },
         })
     }
