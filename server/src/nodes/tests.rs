@@ -108,7 +108,7 @@ fn grant() -> Grant {
 
 #[tokio::test]
 async fn a_token_made_by_a_grant_lets_in_only_while_that_grant_allows_it() {
-    type Changed = fn(&GrantRecord) -> Vec<crate::registry::Change>;
+    type Changed<'a> = &'a dyn Fn(&GrantRecord) -> Vec<crate::registry::Change>;
     let update = |grant: Grant| move |record: &GrantRecord| grants::update(record, &grant);
     let others = update(Grant {
         subject: Subject::Uid(8),
@@ -126,8 +126,8 @@ async fn a_token_made_by_a_grant_lets_in_only_while_that_grant_allows_it() {
         expires_at: None,
         ..grant()
     });
-    let nothing: Changed = |_| Vec::new();
-    let changes: [(&dyn Fn(&GrantRecord) -> Vec<_>, u64, bool); 7] = [
+    let nothing = |_: &GrantRecord| Vec::new();
+    let changes: [(Changed<'_>, u64, bool); 7] = [
         (&nothing, 599, true),
         (&longer, 601, true),
         (&nothing, 600, false),

@@ -210,7 +210,7 @@ fn a_server_that_goes_on_signing_below_a_tainted_authority_is_asked_ever_later_u
     let (below, below_new) = (chain(&old), chain(&new));
     let tainted = old.authority().clone().with_taint(true);
     let mut cache = holding(bundle(1, &[old.authority().clone()]), 1, &below);
-    install(&mut cache, bundle(2, &[tainted.clone()]), 1);
+    install(&mut cache, bundle(2, std::slice::from_ref(&tainted)), 1);
     let made: Vec<i64> = (1..=1_500)
         .filter(|second| sign(&mut cache, &below, *second) == 1)
         .collect();
