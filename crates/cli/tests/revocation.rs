@@ -98,16 +98,16 @@ fn validated(folder: &Path, at: &str, lists: &[&str], output: &str) -> (i32, Str
 fn a_chain_that_no_list_names_is_valid_and_the_lists_are_told() {
     let folder = folder();
     for list in ["clean.pem", "clean.der"] {
-        let (code, out) = validated(folder.path(), AT, &[list], "text");
+        let (code, out) = validated(folder.path(), AT, &[list], "table");
         assert_eq!(code, 0, "{out}");
         let line = format!("Revocation lists  {list}, number 9, until 2027-01-15T08:10:00Z\n");
         assert!(out.contains(&line) && !out.contains("note:"), "{out}");
     }
-    let (code, out) = validated(folder.path(), AT, &["both.pem"], "text");
+    let (code, out) = validated(folder.path(), AT, &["both.pem"], "table");
     assert_eq!(code, 0, "{out}");
     let note = "note: a revocation list in both.pem is not used: it comes from none of the chain's issuers\n";
     assert!(out.ends_with(note), "{out}");
-    let (_, out) = validated(folder.path(), AT, &[], "text");
+    let (_, out) = validated(folder.path(), AT, &[], "table");
     assert!(!out.contains("Revocation lists"), "{out}");
 }
 
@@ -120,7 +120,7 @@ fn a_revoked_one_is_refused_with_serial_number_reason_and_section() {
         &["against.der"],
         &["clean.pem", "other.pem", "against.pem"],
     ] {
-        let (code, out) = validated(folder.path(), AT, lists, "text");
+        let (code, out) = validated(folder.path(), AT, lists, "table");
         assert_eq!(
             (code, out),
             (1, format!("invalid X.509-SVID: {why} (RFC 5280 6.3.3)\n"))
@@ -165,9 +165,9 @@ fn lists_that_do_not_help_are_named() {
             "bundle.pem is neither PEM nor DER of revocation lists (RFC 5280 5.1)",
         ),
     ] {
-        let (code, out) = validated(folder.path(), at, lists, "text");
+        let (code, out) = validated(folder.path(), at, lists, "table");
         assert_eq!((code, out), (1, format!("invalid X.509-SVID: {expected}\n")));
     }
-    let (code, _) = validated(folder.path(), AT, &["not-there.pem"], "text");
+    let (code, _) = validated(folder.path(), AT, &["not-there.pem"], "table");
     assert_eq!(code, 2, "a file that is not there is no answer");
 }
