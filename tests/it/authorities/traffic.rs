@@ -1,12 +1,6 @@
 //! Unchanged clients of two languages talk to each other all the time, while authorities of both kinds go through their whole lives.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::Arc,
-    time::Instant,
-};
+use std::{fs, path::PathBuf, process::Command, sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
 use muster_pki::{
@@ -175,11 +169,14 @@ impl Traffic {
             let verdicts = (judged["workload_api"].as_bool(), judged["library"].as_bool());
             assert_eq!(verdicts, (Some(counts), Some(counts)), "{judged}");
         }
-        let folder = cluster.path().join("token");
-        cluster.muster_ok(&["fetch", "bundles", "--write", made(&folder)]);
-        let file = folder.join("token");
+        let (file, bundle) = (cluster.path().join("token"), cluster.path().join("token.bundle"));
         fs::write(&file, kept).unwrap();
-        let bundle = format!("example.org={}", folder.join("bundle.0.jwks.json").display());
+        fs::write(
+            &bundle,
+            cluster.muster_ok(&["bundle", "show", "--format", "spiffe"]),
+        )
+        .unwrap();
+        let bundle = format!("example.org={}", bundle.display());
         let validate = [
             "validate",
             "jwt",
@@ -246,12 +243,6 @@ fn kept_token(cluster: &Cluster) -> String {
     let fetched = cluster.muster_ok(&["--output", "json", "fetch", "jwt", "--audience", "kept"]);
     let fetched: Value = serde_json::from_str(&fetched).unwrap();
     fetched[0]["token"].as_str().unwrap().to_owned()
-}
-
-/// Makes a folder if it is not there; its path as an argument.
-fn made(folder: &Path) -> &str {
-    fs::create_dir_all(folder).unwrap();
-    folder.to_str().unwrap()
 }
 
 /// An SVID that somebody has copied, with its key.
