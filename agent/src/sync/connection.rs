@@ -215,12 +215,14 @@ impl Link {
         let wake = self
             .handle
             .read(|cache| if busy { cache.next_end() } else { cache.next_wake() });
-        let renew_at = if streams.under_way.renewing.is_some() {
+        // Who leaves begins nothing: what is due stays due, and would be looked at without a pause.
+        let leaving = streams.under_way.leave_by.is_some();
+        let renew_at = if streams.under_way.renewing.is_some() || leaving {
             None
         } else {
             self.renewals.next_wake()
         };
-        let wake = [wake, renew_at].into_iter().flatten().min();
+        let wake = [wake.filter(|_| !leaving), renew_at].into_iter().flatten().min();
         let mut deadline = streams.heard + SILENCE;
         for earlier in [streams.issuing.next_deadline(), streams.under_way.leave_by]
             .into_iter()

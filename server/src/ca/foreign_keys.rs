@@ -14,8 +14,8 @@ use crate::registry::View;
 /// The most keys of others: each stands in every bundle that is sent to a node, and in the one record that holds it, of at most a
 /// MiB, where the largest have 1.6 KiB. Three for each of 170 servers.
 const MOST: usize = 512;
-/// The most of one server below us: by time it has three, and the rest is for somebody who rotates by hand. Whoever has more takes no other's places.
-const MOST_OF_ONE: usize = 8;
+/// The most of one server below us: by time it has three of its own, and as many of each server below it, since those come by it. Whoever has more takes no other's places.
+const MOST_OF_ONE: usize = 64;
 
 /// What tells others' keys from our own.
 pub(crate) struct ForeignKeys {

@@ -93,13 +93,21 @@ impl Keeper {
         }
         loop {
             self.turn().await?;
-            if self.still_signs() {
-                return Ok(());
+            let mut failed = None;
+            loop {
+                if self.still_signs() {
+                    return Ok(());
+                }
+                let Some(made) = self.making.next().await else {
+                    return failed.map_or(Ok(()), Err);
+                };
+                match self.settle(made).await {
+                    Ok(()) => break,
+                    // What becomes of the other kind may be enough.
+                    Err(error) if error.is_upstreams() => failed = Some(error),
+                    Err(error) => return Err(error),
+                }
             }
-            let Some(made) = self.making.next().await else {
-                return Ok(());
-            };
-            self.settle(made).await?;
         }
     }
 

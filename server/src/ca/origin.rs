@@ -96,7 +96,7 @@ impl Origins {
             let origin = Origin {
                 above: Some(whom.to_owned()),
                 below: before.and_then(|before| before.below.clone()),
-                ends,
+                ends: later(before, ends),
             };
             if before != Some(&origin) {
                 changes.push(put(kind, id, &origin));
@@ -108,10 +108,12 @@ impl Origins {
     /// Has the log know that the server `from` below us published a key.
     pub(crate) fn published(&self, from: &SpiffeId, key: &JwtAuthority) -> Change {
         let id = key.key_id().as_str();
-        let before = self.of(Kind::Jwt, id).cloned().unwrap_or_default();
+        let known = self.of(Kind::Jwt, id);
+        let ends = later(known, key.expires_at());
+        let before = known.cloned().unwrap_or_default();
         let origin = Origin {
             below: before.below.or_else(|| Some(from.clone())),
-            ends: key.expires_at(),
+            ends,
             ..before
         };
         put(Kind::Jwt, id, &origin)
@@ -178,6 +180,14 @@ impl Origins {
     }
 }
 
+/// The later of both ends, an unknown one being never: what is told again with a shorter life would be forgotten before it has ended.
+fn later(before: Option<&Origin>, ends: Option<UnixTime>) -> Option<UnixTime> {
+    match before {
+        None => ends,
+        Some(before) => Some(before.ends?.max(ends?)),
+    }
+}
+
 fn has(kind: Kind, id: &str, roots: &[X509Authority], keys: &[JwtAuthority]) -> bool {
     match kind {
         Kind::X509 => roots.iter().any(|root| root.id().as_str() == id),
@@ -229,6 +239,27 @@ fn from_bytes(bytes: &[u8]) -> Result<Origin, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_is_published_again_with_a_shorter_life_is_remembered_as_long_as_before() {
+        use muster_pki::{KeyAlgorithm, LocalKey, Signer as _};
+        let made = LocalKey::generate(KeyAlgorithm::EcP256).unwrap();
+        let key = JwtAuthority::new("k".parse().unwrap(), made.public_key().clone());
+        let until = |secs| key.clone().with_expiry(Some(UnixTime::from_secs(secs)));
+        let from: SpiffeId = "spiffe://example.org/east".parse().unwrap();
+        let mut origins = Origins::default();
+        for secs in [900, 2] {
+            let change = origins.published(&from, &until(secs));
+            origins = origins.with(&[change]);
+        }
+        let bundle = Bundle::new("example.org".parse().unwrap());
+        assert!(origins.ended(&bundle, UnixTime::from_secs(100)).is_empty());
+        assert!(
+            origins.lost_key(&until(900), &bundle),
+            "it was revoked and stays out"
+        );
+        assert_eq!(origins.ended(&bundle, UnixTime::from_secs(901)).len(), 1);
+    }
 
     #[test]
     fn a_record_is_read_back_as_it_was_written_and_damage_is_an_error() {

@@ -11,7 +11,7 @@ use crate::registry::{CommitError, Registry, View};
 use crate::store::{Change, Expect, Tree};
 
 /// How often it is tried again when somebody else changes the same bundle.
-const TRIES: usize = 4;
+const TRIES: usize = 64;
 
 /// Puts bundles that came into the log.
 #[derive(Clone)]

@@ -103,8 +103,12 @@ impl WebRoots {
         // Before the content: what changes meanwhile is read once more.
         let mark = FileMark::of(&path);
         if mark != held.mark {
-            held.mark = mark;
-            match read(&path) {
+            let read = read(&path);
+            // What could not be read is read again; what is wrong in itself waits for a change.
+            if !matches!(read, Err(WebRootsError::Read(..))) {
+                held.mark = mark;
+            }
+            match read {
                 Ok(roots) => {
                     info!(file = %path.display(), authorities = roots.len(), "the certificate authorities of the Web PKI were read anew");
                     held.roots = Arc::new(roots);

@@ -69,10 +69,9 @@ struct Turn {
 }
 
 impl Turn {
-    /// Whether the server stands below another: verifiers know the root above alone, so its authorities are neither tainted nor revoked themselves.
+    /// Whether what is replaced stands below another server: verifiers know the root above alone, so its authorities are neither tainted nor revoked themselves.
     fn is_below_another(&self) -> bool {
-        let after = self.after.as_ref();
-        after.is_some_and(|after| !after.upstream.is_empty())
+        !self.before.upstream.is_empty()
     }
 }
 

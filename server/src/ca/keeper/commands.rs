@@ -87,7 +87,7 @@ impl Keeper {
     fn decided(&self, kind: Kind, command: &Command) -> Result<Order, CommandError> {
         let held = self.held(kind).map_err(|error| CommandError::failed(&error))?;
         let published = match command {
-            Command::Revoke(id) => published(&self.bundles.own(), kind, id),
+            Command::Revoke(id) | Command::Taint(id) => published(&self.bundles.own(), kind, id),
             _ => Published::Absent,
         };
         let now = self.clock.now();

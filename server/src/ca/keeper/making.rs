@@ -94,12 +94,14 @@ impl Keeper {
         self.making.kinds.retain(|making| *making != kind);
         let asked = self.making.asked.extract_if(.., |asked| asked.kind == kind);
         let asked: Vec<_> = asked.collect();
-        let actor = match &reason {
-            Reason::Due => &Actor::Daemon,
-            Reason::Commanded(actor) => actor,
+        // Who asks for what is due already has asked for it.
+        let actor = match (&reason, asked.first()) {
+            (Reason::Commanded(actor), _) => actor.clone(),
+            (Reason::Due, Some(asked)) => asked.actor.clone(),
+            (Reason::Due, None) => Actor::Daemon,
         };
         let done = match outcome {
-            Ok((record, above)) => self.publish_made(kind, record, above, actor).await,
+            Ok((record, above)) => self.publish_made(kind, record, above, &actor).await,
             Err(error) => Err(error),
         };
         if done.is_ok() && !asked.is_empty() {

@@ -108,7 +108,7 @@ impl Keeper {
                     stage: order.leaves(&record.life).unwrap_or(record.life.stage),
                     ..record.life.clone()
                 },
-                None if matches!(order, Order::Revoke(_)) => self.foreign(id),
+                None if matches!(order, Order::Revoke(_) | Order::Taint(_)) => self.foreign(id),
                 None => return Ok(None),
             },
             (None, None) => return Ok(None),

@@ -37,8 +37,7 @@ impl Keeper {
         let forgotten = Origins::read(&self.registry.view())?.ended(&self.bundles.own(), now);
         if !ended.roots.is_empty() || !ended.keys.is_empty() || !forgotten.is_empty() {
             self.commit_with_bundle(forgotten, |bundle| {
-                bundle.retain_x509_authorities(|root| !ended.roots.iter().any(|id| id == root.id().as_str()));
-                bundle.retain_jwt_authorities(|key| !ended.keys.iter().any(|id| id == key.key_id().as_str()));
+                take_out(bundle, &ended, now);
                 Ok(())
             })
             .await?;
@@ -65,6 +64,15 @@ fn ended(bundle: &Bundle, x509: &[String], jwt: &[String], now: UnixTime) -> End
         note(&mut ended.keys, &mut ended.next, id, end, now);
     }
     ended
+}
+
+fn take_out(bundle: &mut Bundle, ended: &Ended, now: UnixTime) {
+    // Each root by its own end: one that was renewed with its key has the id of the one before.
+    bundle.retain_x509_authorities(|root| {
+        let over = root.validity().not_after.saturating_add(LEEWAY) <= now;
+        !(over && ended.roots.iter().any(|id| id == root.id().as_str()))
+    });
+    bundle.retain_jwt_authorities(|key| !ended.keys.iter().any(|id| id == key.key_id().as_str()));
 }
 
 fn note(gone: &mut Vec<String>, next: &mut Option<UnixTime>, id: String, end: UnixTime, now: UnixTime) {
@@ -123,5 +131,30 @@ mod tests {
             (&ids[1..2], &["theirs".to_owned()][..])
         );
         assert!(at(10_000).roots.is_empty(), "the last root stays");
+    }
+
+    #[test]
+    fn a_root_that_was_renewed_with_its_key_stays_when_the_one_before_goes() {
+        let now = UnixTime::from_secs(1_800_000_000);
+        let key = Arc::new(LocalKey::generate(KeyAlgorithm::EcP256).unwrap());
+        let root = |lifetime| {
+            let profile = RootProfile {
+                trust_domain: "example.org".parse().unwrap(),
+                subject: ca_subject(),
+                now,
+                lifetime: Lifetime::from_secs(lifetime).unwrap(),
+            };
+            issue_root(key.clone(), &profile).unwrap().authority().clone()
+        };
+        let (before, renewed) = (root(100), root(500));
+        assert_eq!(before.id(), renewed.id());
+        let mut bundle = Bundle::new("example.org".parse().unwrap());
+        bundle.put_x509_authority(before);
+        bundle.put_x509_authority(renewed.clone());
+        let later = now.saturating_add(Duration::from_secs(200));
+        let ended = ended(&bundle, &[], &[], later);
+        assert_eq!(ended.roots, [renewed.id().to_string()]);
+        take_out(&mut bundle, &ended, later);
+        assert_eq!(bundle.x509_authorities(), [renewed]);
     }
 }

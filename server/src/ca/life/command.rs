@@ -112,16 +112,21 @@ pub fn decide(
             Some(next) if !next.may_begin(longest_leaf, now) => Err(Refused::EndsTooSoon),
             Some(_) => Ok(Order::Activate(id.clone())),
         },
-        Command::Taint(_) if is_below_upstream(held) => Err(Refused::TaintsBelowUpstream),
+        Command::Taint(id) if is_below_upstream(held, id) => Err(Refused::TaintsBelowUpstream),
         Command::Taint(id) => match stage(held, id) {
             _ if id.is_empty() => Err(Refused::NoId),
-            None => Err(Refused::Unexpected),
+            // A key that another server published: whoever made it may be gone.
+            None => match (kind, published) {
+                (Kind::Jwt, Published::Trusted) => Ok(Order::Taint(id.clone())),
+                (Kind::Jwt, Published::Tainted) => Err(Refused::TaintedAlready(kind)),
+                _ => Err(Refused::Unexpected),
+            },
             Some(Stage::Active) => Err(Refused::TaintsActive),
             Some(Stage::Prepared) => Err(Refused::TaintsPrepared),
             Some(Stage::Tainted) => Err(Refused::TaintedAlready(kind)),
             Some(Stage::Old) => Ok(Order::Taint(id.clone())),
         },
-        Command::Revoke(_) if is_below_upstream(held) => Err(Refused::RevokesBelowUpstream),
+        Command::Revoke(id) if is_below_upstream(held, id) => Err(Refused::RevokesBelowUpstream),
         Command::Revoke(id) => match (stage(held, id), kind, published) {
             _ if id.is_empty() => Err(Refused::NoId),
             (Some(Stage::Active), ..) => Err(Refused::RevokesActive),
@@ -143,6 +148,8 @@ fn stage(held: &[Authority], id: &str) -> Option<Stage> {
         .map(|authority| authority.stage)
 }
 
-fn is_below_upstream(held: &[Authority]) -> bool {
-    active(held).is_some_and(|active| active.upstream.is_some())
+/// Whether the one of this id stands below an upstream's root, or what signs does if there is none of this id.
+fn is_below_upstream(held: &[Authority], id: &str) -> bool {
+    let named = held.iter().find(|own| own.id == id).or_else(|| active(held));
+    named.is_some_and(|own| own.upstream.is_some())
 }

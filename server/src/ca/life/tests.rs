@@ -221,6 +221,57 @@ fn a_key_that_another_server_published_can_be_revoked_once_it_is_tainted() {
 }
 
 #[test]
+fn a_root_of_our_own_from_before_there_was_an_upstream_is_taken_out_as_ever() {
+    let below = Authority {
+        upstream: Some("root".into()),
+        ..authority("2", Stage::Active, at(0), SECONDS(5000))
+    };
+    for (stage, command, order) in [
+        (Stage::Old, Command::Taint("1".into()), Order::Taint("1".into())),
+        (
+            Stage::Tainted,
+            Command::Revoke("1".into()),
+            Order::Revoke("1".into()),
+        ),
+    ] {
+        let held = [authority("1", stage, at(0), SECONDS(5000)), below.clone()];
+        let decided = decide(
+            Kind::X509,
+            &held,
+            Published::Trusted,
+            &command,
+            SECONDS(100),
+            at(1),
+        );
+        assert_eq!(decided, Ok(order));
+    }
+}
+
+#[test]
+fn a_key_that_another_server_published_is_tainted_and_then_revoked() {
+    let held = [authority("ours", Stage::Active, at(0), SECONDS(5000))];
+    let told = |published, command| decide(Kind::Jwt, &held, published, &command, SECONDS(100), at(1));
+    let (taint, revoke) = (Command::Taint("theirs".into()), Command::Revoke("theirs".into()));
+    assert_eq!(told(Published::Absent, taint.clone()), Err(Refused::Unexpected));
+    assert_eq!(
+        told(Published::Trusted, revoke.clone()),
+        Err(Refused::Untainted(Kind::Jwt))
+    );
+    assert_eq!(
+        told(Published::Trusted, taint.clone()),
+        Ok(Order::Taint("theirs".into()))
+    );
+    assert_eq!(
+        told(Published::Tainted, taint),
+        Err(Refused::TaintedAlready(Kind::Jwt))
+    );
+    assert_eq!(
+        told(Published::Tainted, revoke),
+        Ok(Order::Revoke("theirs".into()))
+    );
+}
+
+#[test]
 fn before_anything_signs_and_below_an_upstream_commands_are_refused() {
     let told = |held: &[Authority], command| {
         decide(Kind::X509, held, Published::Absent, &command, SECONDS(100), at(1))
