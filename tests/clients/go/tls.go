@@ -5,9 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -207,7 +205,10 @@ func (e *exchanges) exchange(address string, config *tls.Config) (object, string
 		if err != nil {
 			return nil, "", fmt.Errorf("a token: %w", err)
 		}
-		said, kid = svid.Marshal()+"\n", keyOf(svid.Marshal())
+		if kid, err = signedBy(svid.Marshal()); err != nil {
+			return nil, "", fmt.Errorf("a token: %w", err)
+		}
+		said = svid.Marshal() + "\n"
 	}
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
 	conn, err := tls.DialWithDialer(dialer, "tcp", address, config)
@@ -253,19 +254,3 @@ func (e *exchanges) held() map[string][]string {
 }
 
 func issuer(leaf *x509.Certificate) string { return hex.EncodeToString(leaf.AuthorityKeyId) }
-
-// The key that a token names.
-func keyOf(token string) string {
-	header, _, _ := strings.Cut(token, ".")
-	text, err := base64.RawURLEncoding.DecodeString(header)
-	if err != nil {
-		return ""
-	}
-	var named struct {
-		Kid string `json:"kid"`
-	}
-	if err := json.Unmarshal(text, &named); err != nil {
-		return ""
-	}
-	return named.Kid
-}

@@ -227,8 +227,7 @@ def exchange(client, identity, address, audience):
     said, expected = b"hello", b"hello"
     if audience:
         token = client.fetch_jwt_svid(audience={audience}).token
-        header = token.split(".")[0]
-        made_with["key"] = json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))["kid"]
+        made_with["key"] = signed_by(token)
         said, expected = token.encode() + b"\n", b"taken\n"
     with socket.create_connection((host, int(port)), timeout=30) as plain:
         with identity.tls(ssl.PROTOCOL_TLS_CLIENT).wrap_socket(plain) as connection:

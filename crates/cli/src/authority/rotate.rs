@@ -288,7 +288,7 @@ impl Rotation {
             .iter()
             .filter(|turn| turn.is_below_another() && turn.stage == "active");
         let roots = left.map(|turn| turn.before.upstream.as_str());
-        roots.filter(|root| !root.is_empty() && !new(root)).collect()
+        roots.filter(|root| !new(root)).collect()
     }
 
     fn answer(&self, revoke: bool) -> Answer {
