@@ -4,18 +4,27 @@
 //! pages FOLDER    command lines of muster, muster-server, muster-agent ─→ FOLDER/man/<program>/*.1
 //!                                                                      └→ FOLDER/completions/{<program>.bash, _<program>, <program>.fish}
 //! sbom PROGRAM    cargo metadata's JSON on standard input, cargo tree, Cargo.lock ─→ the CycloneDX document on standard output
+//! terms PROGRAM   cargo metadata's JSON on standard input, cargo tree, the crates' files ─→ the licences' texts on standard output
 //! ```
 //!
 //! A program of its own, so that no daemon carries what only a packager needs. `packages/assemble` runs it.
 
 mod completions;
+mod linked;
 mod pages;
 mod sbom;
+mod terms;
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    io::{stdin, stdout},
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use clap::{Command, CommandFactory as _, Parser};
+
+use self::linked::Linked;
 
 #[derive(Parser)]
 #[command(name = "muster-packages")]
@@ -36,6 +45,14 @@ enum Arguments {
         #[arg(long)]
         built: PathBuf,
     },
+    /// Write the licences of what a program is made of.
+    Terms {
+        /// The program.
+        program: String,
+        /// As for the command before.
+        #[arg(long)]
+        built: PathBuf,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -50,18 +67,21 @@ fn main() -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Arguments::Sbom { program, lock, built } => {
-            let lock = std::fs::read_to_string(&lock).with_context(|| lock.display().to_string())?;
-            let built = std::fs::read_to_string(&built).with_context(|| built.display().to_string())?;
-            sbom::write(
-                &program,
-                std::io::stdin().lock(),
-                &lock,
-                &built,
-                std::io::stdout().lock(),
-            )
-        }
+        Arguments::Sbom { program, lock, built } => sbom::write(
+            &Linked::of(&program, stdin().lock(), &text(&built)?)?,
+            &text(&lock)?,
+            stdout().lock(),
+        ),
+        Arguments::Terms { program, built } => terms::write(
+            &program,
+            &Linked::of(&program, stdin().lock(), &text(&built)?)?,
+            stdout().lock(),
+        ),
     }
+}
+
+fn text(file: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(file).with_context(|| file.display().to_string())
 }
 
 /// What is packaged, by its command line.

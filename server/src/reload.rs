@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use muster_runtime::systemd::Supervised;
+use muster_runtime::file;
+use muster_runtime::systemd::{Reloaded, Supervised};
 
 use crate::api::Context;
 use crate::config::Config;
@@ -23,36 +24,29 @@ impl Running {
     }
 
     /// Takes over what can change under running calls. The rest is bound to sockets, keys and files that were opened at the start; it is named, not guessed at.
-    fn take_over(&self, new: &Config) -> String {
+    fn take_over(&self, new: &Config) -> Reloaded {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = Vec::new();
+        let mut taken = Vec::new();
         // Only what the file changed: a level that an administrator set for now stays over a reload for another reason.
         if new.log_level != told.log_level {
             self.context.log_level.configure(new.log_level);
-            changed.push("log.level");
+            taken.push("log.level");
         }
         if new.limits != told.limits {
             self.context.limits.set(new.limits);
-            changed.push("limits");
+            taken.push("limits");
         }
         let waiting = told.fixed_keys_that_differ(new);
         told.log_level = new.log_level;
         told.limits = new.limits;
-        let taken = if changed.is_empty() {
-            "nothing to take over".to_owned()
-        } else {
-            format!("took over {}", changed.join(", "))
-        };
-        if waiting.is_empty() {
-            taken
-        } else {
-            format!("{taken}; a restart is needed for {}", waiting.join(", "))
-        }
+        Reloaded { taken, waiting }
     }
 }
 
 impl Supervised for Running {
-    fn reload(&self) -> Result<String, String> {
+    fn reload(&self) -> Result<Reloaded, String> {
+        // In the file's place there may be by now what would hold a reader.
+        file::open(&self.file).map_err(|error| format!("{}: {error}", self.file.display()))?;
         let new = Config::load(&self.file).map_err(|error| error.to_string())?;
         Ok(self.take_over(&new))
     }

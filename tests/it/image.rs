@@ -23,11 +23,41 @@ fn import(docker: &Docker, dir: &Path) {
         "packages/assemble: {}",
         String::from_utf8_lossy(&made.stderr)
     );
-    let tar = fs::read_dir(dir)
+    let tar = packed(dir);
+    let listed = Command::new("tar").args(["-tvf", &tar]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let has = |mode: &str, path: &str| {
+        let line = listed.lines().find(|line| line.ends_with(path));
+        assert!(
+            line.is_some_and(|line| line.starts_with(mode)),
+            "{mode} {path} in\n{listed}"
+        );
+    };
+    has("drwxrwxrwt", " ./tmp/");
+    has("drwx------", " ./var/lib/muster/server/");
+    for program in ["muster", "muster-server", "muster-agent"] {
+        has("-rwxr-xr-x", &format!(" ./usr/bin/{program}"));
+        has(
+            "-rw-r--r--",
+            &format!(" ./usr/share/doc/{program}/THIRD-PARTY-LICENSES.txt"),
+        );
+        has("-rw-r--r--", &format!(" ./usr/share/doc/{program}/LICENSE"));
+    }
+    for package in ["libc6", "libgcc-s1"] {
+        let copyright = format!("/usr/share/doc/{package}/copyright");
+        if Path::new(&copyright).exists() {
+            has("-rw-r--r--", &format!(" .{copyright}"));
+        }
+    }
+    docker.run(&["import", &tar, IMAGE]);
+}
+
+fn packed(dir: &Path) -> String {
+    fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path().display().to_string())
-        .find(|path| path.ends_with("-image.tar"));
-    docker.run(&["import", &tar.expect("packages/assemble names it so"), IMAGE]);
+        .find(|path| path.ends_with("-image.tar"))
+        .expect("packages/assemble names it so")
 }
 
 fn folder(path: &Path, mode: u32) -> String {

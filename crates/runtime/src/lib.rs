@@ -6,7 +6,7 @@
 //! - [`Clock`]: the only place that asks the system for the time. State machines take the time as an argument.
 //! - [`Backoff`]: how long to wait before the next try.
 //! - [`SigningPool`]: bounded threads for work that blocks or costs CPU; a full queue is the daemon's admission control.
-//! - [`config`]: TOML straight into domain types, every mistake reported at once.
+//! - [`config`]: TOML straight into domain types, every mistake reported at once. [`file`](mod@file): other files that an operator names.
 //! - [`logging`], [`metrics`], [`http`], [`reference`](mod@reference): what is seen from outside.
 //! - [`Wiping`]: an allocator for daemons whose buffers held keys.
 //! - [`process`], [`program`]: what only a `main` may do (core dumps, umask, signals, exit codes); [`systemd`]: readiness, watchdog, reload.
@@ -15,6 +15,7 @@
 //! configuration file are parsed or refused. It never ends the process by itself; it returns an error and lets `main` decide.
 
 pub mod config;
+pub mod file;
 pub mod http;
 pub mod logging;
 pub mod metrics;

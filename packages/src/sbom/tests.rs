@@ -10,6 +10,7 @@ fn document(program: &str) -> anyhow::Result<Value> {
     let package = |name: &str, version: &str, source: Option<&str>, bin: &str| {
         json!({
             "id": name, "name": name, "version": version, "license": "MIT", "source": source,
+            "manifest_path": format!("/sources/{name}/Cargo.toml"),
             "targets": [{"name": bin, "kind": ["bin"]}],
         })
     };
@@ -32,14 +33,9 @@ fn document(program: &str) -> anyhow::Result<Value> {
             {"id": "tester", "deps": []},
         ]},
     });
+    let linked = Linked::of(program, metadata.to_string().as_bytes(), BUILT)?;
     let mut written = Vec::new();
-    write(
-        program,
-        metadata.to_string().as_bytes(),
-        LOCK,
-        BUILT,
-        &mut written,
-    )?;
+    write(&linked, LOCK, &mut written)?;
     Ok(serde_json::from_slice(&written)?)
 }
 

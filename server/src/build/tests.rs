@@ -134,10 +134,10 @@ async fn a_reload_takes_over_limits_and_level_and_names_what_waits_for_a_restart
         std::fs::write(&file, text).unwrap();
     };
     write("");
-    assert_eq!(running.reload().unwrap(), "nothing to take over");
+    assert_eq!(running.reload().unwrap().to_string(), "nothing to take over");
     write("[log]\nlevel = 'debug'\n[limits]\nattestation = false\n[ca]\nlifetime = '12h'");
     assert_eq!(
-        running.reload().unwrap(),
+        running.reload().unwrap().to_string(),
         "took over log.level, limits; a restart is needed for ca"
     );
     assert_eq!(server.context.log_level.current(), Level::Debug);

@@ -74,6 +74,56 @@ fn host_systemd_packaged_programs_are_hardened_and_their_bill_of_materials_is_th
 }
 
 #[test]
+fn host_systemd_the_packages_bring_the_terms_of_what_is_linked_and_say_what_their_units_need() {
+    if !Machine::is_possible() {
+        return;
+    }
+    for deb in Packages::of_this_build().first() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = |args: &[&str]| {
+            let mut command = Command::new("dpkg-deb");
+            let output = command
+                .args(&args[..1])
+                .arg(&deb)
+                .args(&args[1..])
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{command:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        said(&["-x", dir.path().to_str().unwrap()]);
+        let program = said(&["-f", "Package"]).trim().to_owned();
+        let doc = dir.path().join("usr/share/doc").join(&program);
+        let terms = fs::read_to_string(doc.join("THIRD-PARTY-LICENSES.txt")).unwrap();
+        let sbom = fs::read(doc.join(format!("{program}.cdx.json"))).unwrap();
+        let sbom: Value = serde_json::from_slice(&sbom).unwrap();
+        for component in sbom["components"].as_array().unwrap() {
+            // Our own crates have no address, and LICENSE for their terms.
+            if component["purl"].is_null() {
+                continue;
+            }
+            let of = |key: &str| component[key].as_str().unwrap_or_default();
+            let title = format!("\n{} {}", of("name"), of("version"));
+            assert!(terms.contains(&title), "{program}: nothing of{title}");
+        }
+        // Also what a crate took over from others, in a folder below; and no folder of whoever built it.
+        assert!(terms.contains("UNICODE, INC. LICENSE AGREEMENT"), "{program}");
+        assert!(!terms.contains("/registry/src/"), "{program}");
+
+        let units = dir.path().join("usr/lib/systemd/system");
+        if units.is_dir() {
+            let unit = fs::read_to_string(units.join(format!("{program}.service"))).unwrap();
+            assert!(unit.contains("\nExecReload=/bin/kill "));
+            let needs = said(&["-f", "Depends"]);
+            assert!(
+                needs.contains("procps"),
+                "{program} has no kill to reload with: {needs}"
+            );
+        }
+    }
+}
+
+#[test]
 fn host_systemd_the_archive_holds_what_the_packages_hold_and_the_sums_are_right() {
     if !Machine::is_possible() {
         return;

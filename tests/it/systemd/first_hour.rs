@@ -6,6 +6,13 @@ use muster_tests::{Machine, Network, Packages, root, until};
 
 use super::page::{Step, fits, steps, values};
 
+/// The commands that the page shows being refused, by how they begin. Every other must end well.
+const REFUSED: [&str; 3] = [
+    "muster fetch x509",
+    "runuser -u client -- openssl s_client -brief -ign_eof",
+    "ls /var/lib/muster ",
+];
+
 #[test]
 fn host_systemd_first_hour_goes_as_the_page_says() {
     if !Machine::is_possible() {
@@ -25,6 +32,10 @@ fn host_systemd_first_hour_goes_as_the_page_says() {
     let page = fs::read_to_string(root().join("docs/first-hour.md")).unwrap();
     let steps = steps(&page);
     assert!(steps.len() > 20, "the page was not understood");
+    for refused in REFUSED {
+        let shown = steps.iter().filter(|step| step.command.starts_with(refused));
+        assert_eq!(shown.count(), 1, "{refused}");
+    }
     let mut typed = Reader::default();
     for step in &steps {
         typed.take(&machines[step.machine.as_str()], step);
@@ -48,11 +59,11 @@ impl Reader {
         for (theirs, ours) in &self.values {
             command = command.replace(theirs, ours);
         }
-        let mut said = String::new();
+        let (mut said, mut well) = (String::new(), false);
         // What was started in the line before may take a moment until it listens.
         until(&command, || {
             let did = machine.attempt(&format!("cd /root\n( {command} ) 2>&1"));
-            said = did.out;
+            (said, well) = (did.out, did.well);
             !said.contains("Connection refused")
         });
         let pairs = fits(&step.output, &said).unwrap_or_else(|why| {
@@ -62,6 +73,12 @@ impl Reader {
                 step.output.join("\n")
             )
         });
+        let refused = REFUSED.iter().any(|start| step.command.starts_with(start));
+        assert_eq!(
+            well, !refused,
+            "on {}: {command}\nwhether it ended well; it was:\n{said}",
+            step.machine
+        );
         for (shown, was) in pairs {
             for (theirs, ours) in values(&shown).into_iter().zip(values(&was)) {
                 let known = self.values.entry(theirs.clone()).or_insert_with(|| ours.clone());

@@ -21,7 +21,8 @@ fn host_systemd_the_packages_install_and_remove_keeping_state_and_purge_it() {
              bash -n /usr/share/bash-completion/completions/{program}
              grep -q '^#compdef {program}' /usr/share/zsh/vendor-completions/_{program}
              grep -q 'complete -c {program}' /usr/share/fish/vendor_completions.d/{program}.fish
-             grep -q '\"bomFormat\": \"CycloneDX\"' /usr/share/doc/{program}/{program}.cdx.json"
+             grep -q '\"bomFormat\": \"CycloneDX\"' /usr/share/doc/{program}/{program}.cdx.json
+             grep -q '^rustls ' /usr/share/doc/{program}/THIRD-PARTY-LICENSES.txt"
         ));
     }
     for program in ["agent", "server"] {

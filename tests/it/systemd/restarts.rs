@@ -49,6 +49,9 @@ fn host_systemd_daemons_that_are_killed_come_back() {
     let machine = node("killed");
     let watcher = machine.start("watcher", &as_workload("watch-x509"));
     served(&watcher);
+    // No caller finds it closed meanwhile: it is still the one that was opened at the start.
+    let socket = || machine.property("muster-agent.socket", "InvocationID");
+    let opened = socket();
     for unit in ["muster-agent", "muster-server"] {
         for round in 1..=3 {
             let before = machine.main_pid(unit);
@@ -57,6 +60,7 @@ fn host_systemd_daemons_that_are_killed_come_back() {
             assert_eq!(machine.property(unit, "NRestarts"), round.to_string(), "{unit}");
         }
     }
+    assert_eq!(socket(), opened, "the socket was opened anew");
     // The workload's library came back by itself, to the same identity.
     served(&watcher);
     // And the server is whole: it knows its node and its entries, and a new one reaches the agent.

@@ -10,7 +10,9 @@
 
 mod environment;
 mod notify;
+mod reloaded;
 mod supervisor;
 
 pub use environment::Environment;
+pub use reloaded::Reloaded;
 pub use supervisor::{Supervised, Supervisor};

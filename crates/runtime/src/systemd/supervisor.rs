@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
-use super::Environment;
 use super::notify::{Notifier, reloading};
+use super::{Environment, Reloaded};
 use crate::logging::shown;
 use crate::{Readiness, Standing, Stop};
 
@@ -20,9 +20,8 @@ const SIGNS: u32 = 3;
 
 /// What a daemon lends to whoever supervises it.
 pub trait Supervised: Send + Sync + 'static {
-    /// Reads the configuration again and takes over what can be changed in a running daemon. The answer says in a line what was taken over and what was not;
-    /// after an error everything is as it was.
-    fn reload(&self) -> Result<String, String>;
+    /// Reads the configuration again and takes over what can be changed in a running daemon. After an error everything is as it was.
+    fn reload(&self) -> Result<Reloaded, String>;
 
     /// Returns when the daemon's inner parts have moved; never, when they are stuck. It runs as a task of the daemon's own runtime.
     fn pulse(&self) -> impl Future<Output = ()> + Send;
@@ -73,6 +72,8 @@ async fn tell(
     // Whether READY=1 was said: it is said once for the start, and once for each reload.
     let mut started = false;
     loop {
+        // The reload whose outcome is the status.
+        let mut last = None;
         let ready = *changes.borrow_and_update();
         let status = status(&readiness.standing());
         let head = if ready && !started {
@@ -90,14 +91,14 @@ async fn tell(
                 // Readiness lives as long as this function; so does its channel.
                 _ = changes.changed() => break,
                 () = tokio::time::sleep(PATIENCE.0), if !started => break,
-                // Its outcome stays the status until readiness changes.
-                _ = hangups.recv() => reload(notifier, started, daemon).await,
+                // Its outcome stays the status until readiness changes, or a reload has something else to say.
+                _ = hangups.recv() => reload(notifier, started, daemon, &mut last).await,
             }
         }
     }
 }
 
-async fn reload(notifier: &Notifier, started: bool, daemon: &impl Supervised) {
+async fn reload(notifier: &Notifier, started: bool, daemon: &impl Supervised, last: &mut Option<Reloaded>) {
     if started {
         match reloading() {
             Ok(words) => notifier.say(&words).await,
@@ -105,11 +106,16 @@ async fn reload(notifier: &Notifier, started: bool, daemon: &impl Supervised) {
         }
     }
     let status = match daemon.reload() {
-        Ok(what) => {
-            info!(what, "reloaded");
-            format!("reloaded: {}", shown(&what))
+        Ok(now) => {
+            info!(what = %now, "reloaded");
+            let said = match last.take() {
+                Some(before) if now.adds_nothing_to(&before) => before,
+                _ => now,
+            };
+            format!("reloaded: {}", last.insert(said))
         }
         Err(why) => {
+            *last = None;
             error!(
                 why,
                 "not reloaded; everything is as it was before, and the file must be repaired"

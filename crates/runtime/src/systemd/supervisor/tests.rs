@@ -10,21 +10,27 @@ use super::*;
 /// A signal reaches every supervisor of this process: one test at a time has one.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// A daemon whose reload takes `level` over and refuses everything else, and whose parts move unless they are stuck.
+/// A daemon whose first reload takes `log.level` over, whose later ones find nothing to take over, and whose parts move unless they are stuck.
 #[derive(Clone, Default)]
 struct Fake {
     stuck: Arc<AtomicBool>,
     broken: Arc<AtomicBool>,
+    taken: Arc<AtomicBool>,
     caught: Arc<Notify>,
 }
 
 impl Supervised for Fake {
-    fn reload(&self) -> Result<String, String> {
+    fn reload(&self) -> Result<Reloaded, String> {
         if self.broken.load(Ordering::SeqCst) {
-            Err("line 1:\nno key".to_owned())
-        } else {
-            Ok("log level".to_owned())
+            return Err("line 1:\nno key".to_owned());
         }
+        let taken = if self.taken.swap(true, Ordering::SeqCst) {
+            Vec::new()
+        } else {
+            vec!["log.level"]
+        };
+        let waiting = vec!["http"];
+        Ok(Reloaded { taken, waiting })
     }
 
     async fn pulse(&self) {
@@ -119,7 +125,10 @@ async fn a_hangup_reloads_and_systemd_hears_when_it_began_and_how_it_ended() {
         assert!(systemd.heard().await.starts_with("READY=1"));
         signal::raise(Name::SIGHUP).unwrap();
         let first = began(&systemd.heard().await).unwrap();
-        assert_eq!(systemd.heard().await, "READY=1\nSTATUS=reloaded: log level");
+        assert_eq!(
+            systemd.heard().await,
+            "READY=1\nSTATUS=reloaded: took over log.level; a restart is needed for http"
+        );
         daemon.broken.store(true, Ordering::SeqCst);
         signal::raise(Name::SIGHUP).unwrap();
         assert!(began(&systemd.heard().await).unwrap() >= first);
@@ -130,6 +139,54 @@ async fn a_hangup_reloads_and_systemd_hears_when_it_began_and_how_it_ended() {
         stop.order();
     };
     tokio::join!(supervisor.run(readiness, stop.clone(), daemon.clone()), story);
+}
+
+#[tokio::test]
+async fn a_second_hangup_that_finds_nothing_new_leaves_the_status_of_the_first() {
+    let _alone = ALONE.lock().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (systemd, environment) = Systemd::listen(folder.path());
+    let (readiness, stop, daemon) = (Readiness::new(), Stop::new(), Fake::default());
+    let supervisor = Supervisor::new(&environment).unwrap();
+    let reloaded = async || {
+        signal::raise(Name::SIGHUP).unwrap();
+        assert!(systemd.heard().await.starts_with("RELOADING=1\n"));
+        systemd.heard().await
+    };
+    let story = async {
+        assert!(systemd.heard().await.starts_with("READY=1"));
+        for _ in 0..2 {
+            assert_eq!(
+                reloaded().await,
+                "READY=1\nSTATUS=reloaded: took over log.level; a restart is needed for http"
+            );
+        }
+        // What was said of a mistake ends when it is repaired, also where the repair brings nothing else.
+        daemon.broken.store(true, Ordering::SeqCst);
+        assert!(reloaded().await.contains("not reloaded"));
+        daemon.broken.store(false, Ordering::SeqCst);
+        assert_eq!(
+            reloaded().await,
+            "READY=1\nSTATUS=reloaded: nothing to take over; a restart is needed for http"
+        );
+        stop.order();
+    };
+    tokio::join!(
+        supervisor.run(readiness.clone(), stop.clone(), daemon.clone()),
+        story
+    );
+}
+
+#[test]
+fn what_waits_for_a_restart_is_said_anew_when_it_changes() {
+    let reloaded = |taken: &[&'static str], waiting: &[&'static str]| Reloaded {
+        taken: taken.to_vec(),
+        waiting: waiting.to_vec(),
+    };
+    let first = reloaded(&["limits"], &["http"]);
+    assert!(reloaded(&[], &["http"]).adds_nothing_to(&first));
+    assert!(!reloaded(&[], &[]).adds_nothing_to(&first));
+    assert!(!reloaded(&["limits"], &["http"]).adds_nothing_to(&first));
 }
 
 #[tokio::test]
@@ -165,9 +222,9 @@ async fn without_systemd_a_hangup_reloads_all_the_same() {
     #[derive(Clone)]
     struct Counting(tokio::sync::mpsc::UnboundedSender<()>);
     impl Supervised for Counting {
-        fn reload(&self) -> Result<String, String> {
+        fn reload(&self) -> Result<Reloaded, String> {
             self.0.send(()).map_err(|error| error.to_string())?;
-            Ok("nothing".to_owned())
+            Ok(Reloaded::default())
         }
 
         async fn pulse(&self) {}
