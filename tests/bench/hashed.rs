@@ -19,6 +19,7 @@ use crate::{
 
 const SIZE: usize = 16 << 20;
 const CALLERS: usize = 16;
+const ROUNDS: usize = 3;
 const PATH: &str = "/hashed";
 
 /// A copy of this program, filled up to 16 MB.
@@ -44,43 +45,61 @@ impl Program {
         Self { path, hash }
     }
 
-    /// Registers it by its hash and its user, as the only identity it has, and lets it call.
-    pub(crate) async fn measure(&self, side: &mut Side, each: Duration) -> Did {
-        side.forget_us().await;
-        let channel = side.admin().await;
-        let selectors = [our_selector(), format!("unix:sha256:{}", self.hash)];
-        let ids = side.create(&channel, vec![side.entry(PATH, &selectors)]).await;
-        let did = self.call(side, 3, each);
-        side.delete(&channel, ids).await;
-        side.know_us().await;
-        did
+    /// Registers it by its hash and its user, as the only identity it has, and lets it call on each side in turn.
+    pub(crate) async fn measure(&self, sides: &mut [&mut Side], each: Duration) -> Vec<Did> {
+        let mut ids = Vec::new();
+        for side in &mut *sides {
+            side.forget_us().await;
+            let selectors = [our_selector(), format!("unix:sha256:{}", self.hash)];
+            let entry = side.entry(PATH, &selectors);
+            ids.push(side.create(&side.admin().await, vec![entry]).await);
+        }
+        let mut seen: Vec<Slices> = sides.iter().map(|_| Slices::default()).collect();
+        for _ in 0..ROUNDS {
+            for (side, seen) in sides.iter().zip(&mut seen) {
+                self.call(side, seen, each);
+            }
+        }
+        for (side, ids) in sides.iter_mut().zip(ids) {
+            side.delete(&side.admin().await, ids).await;
+            side.know_us().await;
+        }
+        seen.into_iter().map(Slices::told).collect()
     }
 
-    /// Lets it call for a while; the median of a few turns of its own.
-    fn call(&self, side: &Side, rounds: usize, each: Duration) -> Did {
-        let (mut per_second, mut cpu_us) = (Vec::new(), Vec::new());
-        for _ in 0..rounds {
-            let mut caller = Command::new(&self.path)
-                .arg("caller")
-                .arg(&side.workload)
-                .arg(each.as_millis().to_string())
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut said = BufReader::new(caller.stdout.take().expect("piped above")).lines();
-            assert_eq!(said.next().unwrap().unwrap(), "identified");
-            let before = cpu(side.agent.pid());
-            drop(caller.stdin.take());
-            let done: f64 = said.next().unwrap().unwrap().parse().unwrap();
-            let spent = cpu(side.agent.pid()) - before;
-            caller.wait().unwrap();
-            per_second.push(done / each.as_secs_f64());
-            cpu_us.push(spent.as_secs_f64() * 1e6 / done);
-        }
+    /// Lets it call for one slice of time.
+    fn call(&self, side: &Side, seen: &mut Slices, each: Duration) {
+        let mut caller = Command::new(&self.path)
+            .arg("caller")
+            .arg(&side.workload)
+            .arg(each.as_millis().to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(caller.stdout.take().expect("piped above")).lines();
+        assert_eq!(said.next().unwrap().unwrap(), "identified");
+        let before = cpu(side.agent.pid());
+        drop(caller.stdin.take());
+        let done: f64 = said.next().unwrap().unwrap().parse().unwrap();
+        let spent = cpu(side.agent.pid()) - before;
+        caller.wait().unwrap();
+        seen.per_second.push(done / each.as_secs_f64());
+        seen.cpu_us.push(spent.as_secs_f64() * 1e6 / done);
+    }
+}
+
+#[derive(Default)]
+struct Slices {
+    per_second: Vec<f64>,
+    cpu_us: Vec<f64>,
+}
+
+impl Slices {
+    fn told(mut self) -> Did {
         Did {
-            per_second: median(&mut per_second),
-            cpu_us: vec![median(&mut cpu_us)],
+            per_second: median(&mut self.per_second),
+            cpu_us: vec![median(&mut self.cpu_us)],
             p50_ms: f64::NAN,
             refused: 0,
         }

@@ -104,6 +104,26 @@ pub(crate) fn judge(book: &mut Book) {
     book.case("WA-17", || every_token_of_part_3(&cluster, &vectors["jwt_svids"]));
 }
 
+/// What the page says of WE-16, which is not offered.
+#[test]
+fn where_the_server_signs_no_tokens_none_is_fetched_and_the_other_calls_go_on() {
+    let cluster = Cluster::start(&Settings {
+        server: "[ca]\ndisable_jwt_svids = true\n",
+        ..Settings::default()
+    });
+    cluster.register("/w", &[&ourselves()]);
+    cluster.block_on(async {
+        opened(&cluster, &["/w"]).await;
+        let refused = fetch(&cluster, &["a"], "").await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+        let documents = bundles(&cluster).await;
+        let own: Value = serde_json::from_slice(&documents["spiffe://example.org"]).unwrap();
+        assert_eq!(own["keys"], json!([]));
+        let refused = validate(&cluster, "a", "a.b.c").await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    });
+}
+
 /// The keys of part 3 become keys of this trust domain; a token of another one is nobody's here.
 fn every_token_of_part_3(cluster: &Cluster, part: &Value) {
     let document = part["bundles"]["example.org"].to_string();

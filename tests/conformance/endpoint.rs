@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output},
 };
 
-use muster_tests::{Cluster, Process, Settings, binary, until};
+use muster_tests::{Cluster, Process, Settings, as_user, binary, need_root, until};
 use tonic::{Code, Status};
 use tower::{Service as _, ServiceExt as _};
 
@@ -27,6 +27,8 @@ const METHODS: [&str; 7] = [
     "FetchWITSVID",
     "FetchWITBundles",
 ];
+/// A user who is not the one who runs the cases.
+const OTHER: u32 = 1000;
 const UNKNOWN: [&str; 3] = ["Unknown", "fetchx509svid", "FetchX509SVID/more"];
 
 pub(crate) fn judge(book: &mut Book) {
@@ -219,27 +221,45 @@ fn never_reached(cluster: &mut Cluster) {
     });
 }
 
+/// One user calls in a loop; another one is served meanwhile.
 fn too_many() {
     let cluster = Cluster::start(&Settings {
         agent: "[workload]\ncalls_per_second = 1\n",
         ..Settings::default()
     });
-    cluster.block_on(async {
-        let mut refused = 0;
-        // Nobody is registered: a call within the rate is PermissionDenied, one beyond it is not even looked at.
-        for _ in 0..200 {
-            let answer = ask(&cluster, "FetchX509SVID", &[HEADER]).await;
-            if answer
-                .as_ref()
-                .is_err_and(|status| status.code() == Code::PermissionDenied)
-            {
-                continue;
-            }
-            refused_with(&answer, Code::Unavailable);
-            refused += 1;
-        }
-        assert!(refused > 0, "200 calls were all within a rate of one a second");
-    });
+    // Nobody else is registered: a call within the rate is PermissionDenied, one beyond it is not even looked at.
+    let refused = || {
+        let answers = (0..200).map(|_| cluster.block_on(ask(&cluster, "FetchX509SVID", &[HEADER])));
+        let within = |answer: &Result<(), Status>| {
+            let status = answer.as_ref().expect_err("nobody registered this user");
+            status.code() == Code::PermissionDenied
+        };
+        let beyond = answers.filter(|answer| !within(answer));
+        beyond
+            .inspect(|answer| refused_with(answer, Code::Unavailable))
+            .count()
+    };
+    assert!(refused() > 0, "200 calls were all within a rate of one a second");
+    // Only root can be somebody else too.
+    if need_root() {
+        let selector = format!("unix:uid:{OTHER}");
+        let entry = [
+            "entry",
+            "create",
+            "spiffe://example.org/other",
+            "--parent",
+            cluster.node(),
+        ];
+        cluster.muster_ok(&[&entry[..], &["--selector", &selector, "--wait"]].concat());
+        let mut command = as_user(&binary("muster"), OTHER);
+        command
+            .args(["fetch", "x509", "--socket"])
+            .arg(cluster.workload_socket());
+        let mut other = Process::start("muster fetch x509", &mut command);
+        assert!(refused() > 0, "the loop was let in beside another user");
+        assert!(other.ended().success(), "{}", other.said());
+        assert!(other.said().contains("spiffe://example.org/other"));
+    }
 }
 
 async fn ask(

@@ -8,6 +8,7 @@
 )]
 
 mod asked_tokens;
+mod authorities;
 mod book;
 mod bundles;
 mod caller;
@@ -43,6 +44,7 @@ const SUBJECTS: &[fn(&mut Book)] = &[
     asked_tokens::judge,
     issuer::judge,
     nodes::judge,
+    authorities::judge,
     federated_bundles::judge,
     federation::judge,
 ];

@@ -19,7 +19,7 @@ use tonic::{Code, Status, transport::Channel};
 
 use crate::{
     book::Book,
-    issuer::{bundles, conforms, parse},
+    issuer::{bundles, conforms, now, parse},
     requests,
 };
 
@@ -31,6 +31,7 @@ pub(crate) fn judge(book: &mut Book) {
     book.case("IS-03", || cluster.block_on(its_key_alone(&cluster)));
     book.case("IS-12", || cluster.block_on(of_another_node(&cluster)));
     book.case("IS-13", || cluster.block_on(no_node_any_more(&cluster)));
+    book.case("IS-13", no_node_after_its_end);
     book.case("IS-14", a_new_authority);
 }
 
@@ -121,6 +122,43 @@ async fn no_node_any_more(cluster: &Cluster) {
     assert_eq!(entries(&old).await.unwrap_err().code(), Code::PermissionDenied);
 }
 
+/// Nodes of 5 s.
+fn no_node_after_its_end() {
+    let cluster = Cluster::start_server_only(&Settings {
+        server: "[ca]\nnode = \"5s\"\n",
+        ..Settings::default()
+    });
+    cluster.block_on(async {
+        let node = Identity::joined(&cluster).await;
+        let end = node.svid.not_after();
+        let open = tcp_channel(&cluster, Some(&node)).await;
+        entries(&open).await.expect("a node may ask");
+        let refused = loop {
+            let asked = now();
+            match entries(&open).await {
+                Ok(()) => assert!(asked <= end, "it is served after its end"),
+                Err(status) => break status,
+            }
+        };
+        assert!(now() >= end, "refused before its end: {refused}");
+        assert!(is_shut(&refused), "{refused}");
+        let again = entries(&tcp_channel(&cluster, Some(&node)).await).await;
+        let again = again.expect_err("a new connection opens nothing either");
+        assert!(is_shut(&again), "{again}");
+        let other = Identity::joined(&cluster).await;
+        entries(&tcp_channel(&cluster, Some(&other)).await)
+            .await
+            .expect("another node may ask");
+    });
+}
+
+/// Refused by the method, or by the door: it ends a connection together with its certificate.
+fn is_shut(status: &Status) -> bool {
+    // A connection that ends under a call is a transport error, which tonic gives no code of its own.
+    let ended = status.code() == Code::Unavailable || std::error::Error::source(status).is_some();
+    ended || status.code() == Code::PermissionDenied
+}
+
 /// Authorities of 60 s, leaves of 5 s: the second one signs after 50 s.
 fn a_new_authority() {
     let cluster = Cluster::start_server_only(&Settings {
@@ -133,8 +171,7 @@ fn a_new_authority() {
         let svid = cluster
             .block_on(Identity::minted(&cluster, "spiffe://example.org/w", 5))
             .svid;
-        muster_pki::x509::verify_x509_svid(svid.chain(), &before, crate::issuer::now())
-            .expect("its authority was known");
+        muster_pki::x509::verify_x509_svid(svid.chain(), &before, now()).expect("its authority was known");
         svid
     };
     let first = mint();
@@ -147,7 +184,7 @@ fn a_new_authority() {
         last_of_first = svid;
     };
     conforms(&cluster, &second);
-    while crate::issuer::now() < last_of_first.not_after() {
+    while now() < last_of_first.not_after() {
         let held = bundles(&cluster);
         let old = held
             .own()
@@ -155,7 +192,7 @@ fn a_new_authority() {
             .iter()
             .any(|one| one.certificate().subject() == first.leaf().issuer());
         assert!(
-            old || crate::issuer::now() >= last_of_first.not_after(),
+            old || now() >= last_of_first.not_after(),
             "dropped before its last leaf ended"
         );
     }
@@ -176,7 +213,7 @@ async fn conforms_in(cluster: &Cluster, svid: &muster_pki::x509::X509Svid) {
         .collect();
     let bundle = muster_pki::bundle::Bundle::from_der_concat("example.org".parse().unwrap(), &der).unwrap();
     let set = muster_pki::bundle::BundleSet::new(std::sync::Arc::new(bundle));
-    muster_pki::x509::verify_x509_svid(svid.chain(), &set, crate::issuer::now()).expect("it verifies");
+    muster_pki::x509::verify_x509_svid(svid.chain(), &set, now()).expect("it verifies");
 }
 
 async fn sign(channel: &Channel, entry_id: &str, csr: Vec<u8>) -> batch_new_x509svid_response::Result {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::book::{Book, Case, Level, Part, Verdict};
 
 /// The line after which the page is generated.
-const MARK: &str = "<!-- From here on generated from the verdicts: tests/run conformance -->";
+const MARK: &str = "<!-- From here on generated from the verdicts: MUSTER_WRITE_DOCS=1 cargo test -p muster-tests --test conformance -->";
 
 /// The page with the verdicts of `book`; what stands before the mark in `present` is kept.
 pub(crate) fn page(present: &str, parts: &[Part], book: &Book) -> String {

@@ -2,7 +2,10 @@
 
 use std::process::Command;
 
-use muster_pki::x509::{X509Svid, create_csr};
+use muster_pki::{
+    PublicKeyError,
+    x509::{CsrError, X509Svid, create_csr},
+};
 use muster_proto::spire::server::svid::{MintX509svidRequest, svid_client::SvidClient};
 use muster_tests::{Cluster, Identity};
 use rcgen::{
@@ -46,25 +49,53 @@ pub(crate) fn greedy() -> (Vec<u8>, Vec<u8>) {
     (request.der().to_vec(), key.public_key_raw().to_vec())
 }
 
-/// Requests whose keys are outside the policy, or whose proof is wrong.
-pub(crate) fn refused() -> Vec<(&'static str, Vec<u8>)> {
-    let mut spoiled = plain("spiffe://example.org/a");
-    if let Some(last) = spoiled.last_mut() {
-        *last ^= 1;
-    }
+/// Requests made as the refused ones are, that are right.
+pub(crate) fn good() -> Vec<(&'static str, Vec<u8>)> {
     vec![
-        ("a bad signature", spoiled),
-        ("RSA of 1024 bits", openssl(&["-newkey", "rsa:1024"])),
+        ("RSA of 2048 bits", openssl(&["-newkey", "rsa:2048"])),
+        (
+            "P-256",
+            openssl(&["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]),
+        ),
+    ]
+}
+
+/// Requests whose keys are outside the policy, or whose proof is wrong, and why each is refused.
+pub(crate) fn refused() -> Vec<(&'static str, Vec<u8>, CsrError)> {
+    vec![
+        (
+            "a bad signature",
+            spoiled(openssl(&["-newkey", "rsa:2048"])),
+            CsrError::Signature,
+        ),
+        (
+            "RSA of 1024 bits",
+            openssl(&["-newkey", "rsa:1024"]),
+            PublicKeyError::RsaSize(1024).into(),
+        ),
         (
             "an RSA exponent of 3",
             openssl(&["-newkey", "rsa:2048", "-pkeyopt", "rsa_keygen_pubexp:3"]),
+            PublicKeyError::RsaExponent.into(),
         ),
         (
             "P-224",
             openssl(&["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp224r1"]),
+            PublicKeyError::Algorithm.into(),
         ),
-        ("RSA of 16,384 bits", huge()),
+        {
+            let (request, key) = huge();
+            ("RSA of 16,384 bits", request, PublicKeyError::TooLong(key).into())
+        },
     ]
+}
+
+/// The same request with a signature that is wrong: its last bits are others.
+pub(crate) fn spoiled(mut request: Vec<u8>) -> Vec<u8> {
+    let last = request.last_mut().expect("a request is not empty");
+    // Once or twice spoiled, it is not what it was.
+    *last = last.wrapping_add(1);
+    request
 }
 
 fn openssl(key: &[&str]) -> Vec<u8> {
@@ -92,8 +123,8 @@ fn openssl(key: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// Nobody makes such a key in a test: an odd number of that size will do, as nothing may be computed with it.
-fn huge() -> Vec<u8> {
+/// Nobody makes such a key in a test: an odd number of that size will do, as nothing may be computed with it. With the length of the key's encoding.
+fn huge() -> (Vec<u8>, usize) {
     let rsa = [0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0].to_vec();
     let sha256_with_rsa = [0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11, 5, 0].to_vec();
     let mut modulus = vec![0xc3; 2049];
@@ -102,13 +133,15 @@ fn huge() -> Vec<u8> {
     let mut bits = vec![0];
     bits.extend(value(0x30, &numbers));
     let spki = value(0x30, &[rsa, value(3, &bits)].concat());
+    let length = spki.len();
     let content = value(
         0x30,
         &[value(2, &[0]), value(0x30, &[]), spki, value(0xa0, &[])].concat(),
     );
     let mut signature = vec![0x5a; 2049];
     signature[0] = 0;
-    value(0x30, &[content, sha256_with_rsa, value(3, &signature)].concat())
+    let request = [content, sha256_with_rsa, value(3, &signature)].concat();
+    (value(0x30, &request), length)
 }
 
 /// One DER value.
