@@ -407,3 +407,61 @@ fn an_administrator_whose_entry_is_deleted_follows_no_longer() {
         assert_eq!(ended.code(), Code::PermissionDenied, "{ended}");
     });
 }
+
+#[test]
+fn one_caller_follows_by_four_calls_and_keeps_no_other_out() {
+    let cluster = Cluster::start_server_only(&Settings::default());
+    let (node, _sync, mut own) = cluster.block_on(async {
+        let node = Node::joined(&cluster).await;
+        let mut admin = node.entry("/entry-admin", 0);
+        admin.admin = true;
+        let id = register(&cluster, vec![node.entry("/web", 0), admin])
+            .await
+            .remove(0);
+        // A node that acknowledges nothing: there is always something to wait for.
+        let mut sync = node.sync().await;
+        sync.hello(None).await;
+        sync.next().await.unwrap();
+        let admin = Identity::minted(&cluster, "spiffe://example.org/entry-admin", 600).await;
+        let follow = async |channel: Channel| {
+            let request = FollowRequest {
+                entry_ids: vec![id.clone()],
+            };
+            let followed = DeliveryClient::new(channel).follow(request).await;
+            followed.map(tonic::Response::into_inner)
+        };
+        // Whatever connection they come by.
+        let mut own = vec![];
+        for _ in 0..4 {
+            let mut progress = follow(cluster.channel().await).await.unwrap();
+            assert!(!progress.message().await.unwrap().unwrap().done);
+            own.push(progress);
+        }
+        let refused = follow(cluster.channel().await).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+        let other = follow(tcp_channel(&cluster, Some(&admin)).await).await;
+        assert!(!other.unwrap().message().await.unwrap().unwrap().done);
+        (node, sync, own)
+    });
+    let parent = node.identity.svid.id().to_string();
+    let create = |id: &'static str, wait: &'static str| {
+        let spiffe_id = format!("spiffe://example.org/{id}");
+        let fields = ["--parent", &parent, "--selector", "unix:uid:1", "--id", id, wait];
+        cluster.muster(&[&["entry", "create", &spiffe_id][..], &fields].concat())
+    };
+    let refused = create("late", "--wait=1");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    for part in [
+        "entry late was created, but could not be followed",
+        "4 calls of this caller follow entries",
+        "do not create it once more",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    // A place that is given back counts for the next one, which then waits for the node.
+    own.pop();
+    let waited = create("later", "--wait=2");
+    let said = String::from_utf8_lossy(&waited.stderr);
+    assert!(said.contains("not on all nodes after 2 s"), "{said}");
+}

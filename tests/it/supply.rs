@@ -22,6 +22,8 @@ const UNSAFE: &[&str] = &[
     // Attackers and children of tests: fork, and what is done before exec.
     "crates/transport/tests/doors/attacks/attacker.rs",
     "tests/src/bin/attacker/impostors.rs",
+    // One that shows another program than it runs: mappings moved, and a child that shares its memory.
+    "tests/src/bin/attacker/forger.rs",
     "tests/it/attacks/host_cgroups.rs",
     // The counters that a fuzzed program is compiled with.
     "fuzz/src/coverage.rs",

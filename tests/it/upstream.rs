@@ -12,7 +12,9 @@ use muster_identity::UnixTime;
 use muster_plugin_api::conformance;
 use muster_proto::spire::{
     server::{
-        bundle::{PublishJwtAuthorityRequest, bundle_client::BundleClient},
+        bundle::{
+            AppendBundleRequest, GetBundleRequest, PublishJwtAuthorityRequest, bundle_client::BundleClient,
+        },
         localauthority::{
             ActivateX509AuthorityRequest, GetX509AuthorityStateRequest, PrepareX509AuthorityRequest,
             RevokeX509AuthorityRequest, RevokeX509UpstreamAuthorityRequest, TaintX509AuthorityRequest,
@@ -20,9 +22,9 @@ use muster_proto::spire::{
         },
         svid::{NewDownstreamX509caRequest, svid_client::SvidClient},
     },
-    types::{Bundle, JwtKey},
+    types::{Bundle, JwtKey, X509Certificate},
 };
-use muster_tests::{Cluster, Identity, Settings, tcp_channel, until};
+use muster_tests::{Cluster, Identity, Settings, from_pem, tcp_channel, until};
 use muster_upstream_authorities::{Spire, SpireConfig};
 use tonic::{Code, Status, transport::Channel};
 
@@ -214,6 +216,61 @@ fn a_ca_in_files_stands_above_whatever_its_name_and_another_may_take_its_place()
         chains_to(&cluster, &at.join("two.crt"))
     });
     assert!(!chains_to(&cluster, &at.join("one.crt")));
+}
+
+#[test]
+fn a_server_that_stands_alone_again_can_take_out_the_root_that_stood_above_it() {
+    let folder = tempfile::tempdir().unwrap();
+    make_root(folder.path(), "above");
+    let below = below_files(folder.path());
+    let mut cluster = Cluster::start(&below);
+    let config = cluster.path().join("server.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    assert!(text.contains(below.server), "{text}");
+    cluster.take_server().stop();
+    fs::write(&config, text.replace(below.server, "")).unwrap();
+    cluster.start_server();
+    let above = from_pem(&fs::read_to_string(folder.path().join("ca.crt")).unwrap());
+    let left = rotate(&cluster);
+    assert!(!left.is_empty() && rotate(&cluster).is_empty());
+
+    let mut authority = local_authority(&cluster);
+    cluster.block_on(async {
+        let taint = |subject_key_id| TaintX509UpstreamAuthorityRequest { subject_key_id };
+        let state = authority
+            .get_x509_authority_state(GetX509AuthorityStateRequest {})
+            .await;
+        let own = state.unwrap().into_inner().active.unwrap().authority_id;
+        let mut bundle = BundleClient::new(cluster.channel().await);
+        // Our own is no root of somebody above us.
+        for none_above in [own, "00".repeat(20)] {
+            let refused = authority.taint_x509_upstream_authority(taint(none_above)).await;
+            assert_eq!(refused.unwrap_err().code(), Code::FailedPrecondition);
+        }
+        // Once as it was left, and once as an administrator brought it in again.
+        for appended in [false, true] {
+            if appended {
+                let root = X509Certificate {
+                    asn1: above.clone(),
+                    ..X509Certificate::default()
+                };
+                let append = AppendBundleRequest {
+                    x509_authorities: vec![root],
+                    ..AppendBundleRequest::default()
+                };
+                bundle.append_bundle(append).await.unwrap();
+            }
+            let tainted = authority.taint_x509_upstream_authority(taint(left.clone())).await;
+            tainted.unwrap();
+            let revoke = RevokeX509UpstreamAuthorityRequest {
+                subject_key_id: left.clone(),
+            };
+            authority.revoke_x509_upstream_authority(revoke).await.unwrap();
+            let now = bundle.get_bundle(GetBundleRequest::default()).await;
+            let roots = now.unwrap().into_inner().x509_authorities;
+            assert!(!roots.is_empty() && roots.iter().all(|root| root.asn1 != above));
+        }
+    });
 }
 
 #[test]

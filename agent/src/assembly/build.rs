@@ -1,5 +1,6 @@
 //! From a configuration to an agent whose sockets are bound.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Instant;
@@ -15,7 +16,7 @@ use muster_workload_attestors::{Cgroup, Unix};
 use tracing::{info, warn};
 
 use super::membership::member;
-use super::{Bound, BuildError, Surroundings, audit};
+use super::{Bound, BuildError, Surroundings, audit, user_namespaces};
 use crate::api::ApiMetrics;
 use crate::api::workload::{self, WorkloadApi};
 use crate::cache::{Cache, Handle};
@@ -70,6 +71,11 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
     if let Some(lack) = workload_door.support().degraded() {
         readiness.note("kernel", Some(format!("degraded: {lack}")));
         warn!(lack, "this kernel lacks something; callers are pinned less well");
+    }
+    if user_namespaces::are_allowed(Path::new("/proc")) {
+        let meaning = user_namespaces::ALLOWED;
+        readiness.note("user namespaces", Some(meaning.to_owned()));
+        info!(meaning, "this machine's users can make user namespaces");
     }
     let tasks = Tasks::new(Stop::new());
     let (handle, orders) = Handle::new(cache, Arc::clone(&clock));

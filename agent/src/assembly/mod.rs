@@ -6,6 +6,7 @@ mod build;
 mod error;
 mod membership;
 mod reload;
+mod user_namespaces;
 
 use std::sync::Arc;
 

@@ -37,7 +37,7 @@ const BATCHES: usize = 2;
 /// How many messages may wait for the transport. When the server does not read, orders wait in their own queue, which is bounded too.
 const UNSENT: usize = 256;
 /// How far the clocks may differ before an operator is told.
-const CLOCK_ALARM: i64 = 5;
+const CLOCK_ALARM: u64 = 5;
 /// The transport's limit for a message.
 const MOST_BYTES: usize = 4 << 20;
 
@@ -331,7 +331,7 @@ impl Link {
     fn compare_clocks(&mut self, server_time: i64) {
         let behind = server_time.saturating_sub(self.clock.now().as_secs());
         let was = self.metrics.clock_behind.set(behind);
-        let (far, was_far) = (behind.abs() > CLOCK_ALARM, was.abs() > CLOCK_ALARM);
+        let (far, was_far) = (is_far(behind), is_far(was));
         if far && !was_far {
             warn!(
                 seconds_behind = behind,
@@ -343,6 +343,11 @@ impl Link {
             self.readiness.note("clock", note);
         }
     }
+}
+
+/// Whether clocks that differ by so many seconds are an operator's business. The server says what it likes: the least number has no positive counterpart.
+fn is_far(seconds: i64) -> bool {
+    seconds.unsigned_abs() > CLOCK_ALARM
 }
 
 /// Opens both streams and says hello.
@@ -368,4 +373,19 @@ async fn greet(line: &Line, hello: SyncRequest) -> Result<Box<Streams>, Status> 
         heard: Instant::now(),
         outdated: 0,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_time_the_server_says_is_compared() {
+        for seconds in [i64::MIN, i64::MIN + 1, -6, 6, i64::MAX] {
+            assert!(is_far(seconds), "{seconds}");
+        }
+        for seconds in [-5, 0, 5] {
+            assert!(!is_far(seconds), "{seconds}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use muster_identity::UnixTime;
 use tokio::time::Instant;
 
 /// How many seconds the two may differ: more than rounding and a busy machine, less than what matters to a credential.
-const TOLERANCE: i64 = 20;
+const TOLERANCE: u64 = 20;
 
 /// Compares the wall clock with the monotonic one. The latter is not set by anybody and stands still while the machine sleeps.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ impl Timepiece {
             .saturating_sub(self.wall.as_secs())
             .saturating_sub(passed);
         *self = Self::new(now);
-        (jump.abs() > TOLERANCE).then_some(jump)
+        (jump.unsigned_abs() > TOLERANCE).then_some(jump)
     }
 }
 
@@ -44,5 +44,8 @@ mod tests {
         assert_eq!(timepiece.jumped(UnixTime::from_secs(29_803)), Some(28_800));
         assert_eq!(timepiece.jumped(UnixTime::from_secs(29_804)), None);
         assert_eq!(timepiece.jumped(UnixTime::from_secs(804)), Some(-29_000));
+        let (first, last) = (UnixTime::from_secs(i64::MIN), UnixTime::from_secs(i64::MAX));
+        assert_eq!(Timepiece::new(last).jumped(first), Some(i64::MIN));
+        assert_eq!(Timepiece::new(first).jumped(last), Some(i64::MAX));
     }
 }

@@ -80,7 +80,7 @@ pub struct Cgroups {
 /// Whether a caller's presence and executable can be known.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Standing {
-    /// Its namespaces are ours: only root could lie about it.
+    /// Its namespaces are ours: only root could lie about who sends, and only root or its own user about what it runs.
     Native,
     /// It gets only facts that an exec can't change: real uid, cgroup and what is named after it, the door it came by.
     Foreign(ForeignReason),
@@ -128,7 +128,8 @@ impl Evidence {
                 user_ns: None,
                 pid_ns: None,
             };
-            // The executable first: a process that then is still in our user namespace had no power to forge it.
+            // The executable first: a process that then is still in our user namespace had no power of its own to forge
+            // it. One that shares its memory may have had it (`namespaces`).
             let executable = kernel.executable(dir);
             let namespaces = kernel
                 .namespace(dir, Namespace::User)

@@ -15,7 +15,8 @@
 //! namespaces stands [`Standing::Foreign`]: it keeps its uid and cgroup, and has neither executable nor presence.
 //!
 //! Trusted: the kernel. Not trusted: every byte from a peer, the directory a socket lies in, the number a pid is.
-//! What it does not prove: that a program is not led by its user (`LD_PRELOAD`, ptrace, a shell).
+//! What it does not prove: that a program is not led by its user (`LD_PRELOAD`, ptrace, a shell), or only shown by a
+//! process of that user's (`PR_SET_MM_MAP` by a child that shares its memory).
 //! Begin at [`UdsDoor`], then [`Presence`].
 
 mod accept;

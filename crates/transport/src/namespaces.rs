@@ -1,9 +1,15 @@
-//! The namespace rule: in which namespaces the kernel's word on a sender's pid and on an executable can be believed.
+//! The namespace rule: in which namespaces the kernel's word on a sender's pid and on an executable counts.
 //!
-//! Whoever has `CAP_SYS_ADMIN` over a PID namespace may claim any pid inside it in `SCM_CREDENTIALS`, and whoever has
-//! `CAP_SYS_RESOURCE`-like power in a user namespace may change what `/proc/PID/exe` shows (`PR_SET_MM_MAP`). Any user
-//! gets both by making a user namespace. So a caller is [`Native`](crate::Standing::Native) only if its user namespace
-//! is ours and every PID namespace from its own up to ours is owned by our user namespace: then only root can lie.
+//! Whoever has `CAP_SYS_ADMIN` over a PID namespace may claim any pid inside it in `SCM_CREDENTIALS`, and whoever has it
+//! or `CAP_CHECKPOINT_RESTORE` in the user namespace that he stands in may change what `/proc/PID/exe` shows of his
+//! memory (`PR_SET_MM_MAP`). Any user gets both by making a user namespace. So a caller is
+//! [`Native`](crate::Standing::Native) only if its user namespace is ours and every PID namespace from its own up to
+//! ours is owned by our user namespace. Then only root can lie about the sender.
+//!
+//! About the executable a native caller's own user still can: a child that shares its memory (`CLONE_VM`) and stands in
+//! a user namespace of its own changes what both show, and the parent never left ours. The kernel asks that the shown
+//! file may be read and run by that user. So an executable narrows within a uid, as it does beside `LD_PRELOAD` and
+//! ptrace, and never proves more than the uid does; what set-id files need, the attestor asks beyond it.
 
 use std::{
     collections::HashMap,

@@ -61,7 +61,8 @@ pub struct Ids {
 /// Whether the caller's namespaces let us believe what the kernel says of its program.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Standing {
-    /// Its user namespace is ours and its PID namespaces up to ours are owned by it.
+    /// Its user namespace is ours and its PID namespaces up to ours are owned by it. Its user can still have it show any program that he
+    /// may read and run; not whose it is.
     Native,
     /// It stands in a user namespace of its own, in which its owner can forge `/proc/PID/exe`. Only facts that an exec can't change are
     /// allowed: the real uid, the cgroup, the container.
@@ -201,6 +202,11 @@ impl Ids {
     /// The one id, if all three agree: a set-id program is led by whoever started it, whatever it may act as (T-14).
     pub fn agreed(self) -> Option<u32> {
         (self.real == self.effective && self.real == self.saved).then_some(self.real)
+    }
+
+    /// Whether one of the three is `id`.
+    pub fn contains(self, id: u32) -> bool {
+        [self.real, self.effective, self.saved].contains(&id)
     }
 }
 

@@ -40,6 +40,10 @@ pub trait NodeVerifier: Send + Sync {
     /// The attestation type on the wire, such as `x509pop`. It is also the type of each selector.
     fn kind(&self) -> &'static str;
 
+    /// Whether it takes X.509-SVIDs of the server's own trust domain with this path as the proof of a node. Who gives such a name lets a node in, so that the
+    /// server keeps it from callers who may give names alone. Without a default: a decorator that forgot to pass it on would open that way.
+    fn takes_svid(&self, path: &IdPath) -> bool;
+
     /// Judges the first message of one attestation. Safe to cancel: dropping the future leaves nothing half done.
     async fn begin(&self, shown: Shown) -> Result<NodeStep, NodeVerifyError>;
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use muster_pki::bundle::Bundle;
 use muster_plugin_api::{BundleForm, BundlePublisher, PublishError};
+use muster_runtime::file;
 use muster_seal::atomic::{Existing, write};
 
 /// A bundle is public.
@@ -34,7 +35,7 @@ impl BundlePublisher for FilePublisher {
         let (path, text) = (self.path.clone(), self.form.write(bundle));
         let writing = move || {
             // Written only when it is another: whoever watches the file is not woken for nothing.
-            match std::fs::read(&path) {
+            match file::read(&path, text.len()) {
                 Ok(present) if present == text.as_bytes() => Ok(()),
                 _ => write(&path, text.as_bytes(), MODE, Existing::Replace),
             }

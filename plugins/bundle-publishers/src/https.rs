@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use muster_plugin_api::PublishError;
+use muster_runtime::file;
 use muster_transport::{HttpsClient, HttpsTls};
 use zeroize::Zeroizing;
 
@@ -18,22 +19,15 @@ const MOST_SAID: usize = 64 << 10;
 /// How much of what a server says against a bundle is passed on.
 const MOST_REASON: usize = 300;
 /// The longest file that is read: all authorities of a system.
-const LONGEST_FILE: u64 = 4 << 20;
+const LONGEST_FILE: usize = 4 << 20;
 
 /// Reads a file whose size is bounded. It may hold a secret.
 pub(crate) async fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, PublishError> {
-    let wrong = |source: std::io::Error| PublishError::Unusable {
+    let read = file::read_aside(path, LONGEST_FILE).await;
+    read.map(Zeroizing::new).map_err(|source| PublishError::Unusable {
         what: format!("reading {}", path.display()),
         source: source.into(),
-    };
-    let about = tokio::fs::metadata(path).await.map_err(wrong)?;
-    if about.len() > LONGEST_FILE {
-        return Err(PublishError::Unusable {
-            what: format!("{} is larger than 4 MiB", path.display()),
-            source: "too large".into(),
-        });
-    }
-    tokio::fs::read(path).await.map(Zeroizing::new).map_err(wrong)
+    })
 }
 
 /// The text of a file, without the line's end that editors leave.

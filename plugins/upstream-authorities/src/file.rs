@@ -1,36 +1,28 @@
 //! Files that configuration names, read whole and within a bound.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use muster_plugin_api::UpstreamError;
+use muster_runtime::file;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 /// Longer than any chain, key or token that makes sense; a bundle of a large PKI has some hundred KiB.
-const MOST_BYTES: u64 = 4 << 20;
+const MOST_BYTES: usize = 4 << 20;
 /// The most certificates in one file.
 const MOST_CERTIFICATES: usize = 10_000;
 
 /// A file that anybody may know.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, UpstreamError> {
-    let file = File::open(path).map_err(|source| unreadable(path, source))?;
-    let mut bytes = Vec::new();
-    file.take(MOST_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|source| unreadable(path, source))?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(unusable(path, "it is larger than 4 MiB"));
-    }
-    Ok(bytes)
+    file::read(path, MOST_BYTES).map_err(|source| unreadable(path, source))
 }
 
 /// A file with a secret: everybody else may not read or change it. Its bytes are zeroed when they go.
 pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
-    let file = File::open(path).map_err(|source| unreadable(path, source))?;
+    let file = file::open(path).map_err(|source| unreadable(path, source))?;
     let mode = file.metadata().map_err(|source| unreadable(path, source))?.mode() & 0o7777;
     if mode & 0o007 != 0 {
         let why = format!("its mode is {mode:04o}; others may not read or change a secret: chmod o= it");
@@ -72,6 +64,9 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 fn unreadable(path: &Path, source: io::Error) -> UpstreamError {
+    if source.kind() == io::ErrorKind::FileTooLarge {
+        return unusable(path, source);
+    }
     UpstreamError::unavailable(format!("reading {}", path.display()), source)
 }
 

@@ -18,6 +18,10 @@ pub(crate) struct FileState {
     pub(crate) version: Version,
     /// The mount it was reached through; none on kernels before 5.8.
     pub(crate) mount: Option<u64>,
+    /// As which user an exec of it has the process act (set-user-id).
+    pub(crate) set_uid: Option<u32>,
+    /// As which group an exec of it has the process act (set-group-id).
+    pub(crate) set_gid: Option<u32>,
 }
 
 /// A file and its content, as long as nobody turns the clock back: whoever writes changes the ctime.
@@ -52,18 +56,24 @@ pub(crate) fn file_state(file: BorrowedFd<'_>) -> io::Result<FileState> {
         changed: (seen.stx_ctime.tv_sec, seen.stx_ctime.tv_nsec),
     };
     let mount = (seen.stx_mask & libc::STATX_MNT_ID != 0).then_some(seen.stx_mnt_id);
+    let mode = u32::from(seen.stx_mode);
+    // What its group may not run is no set-group-id program to the kernel: there the bit means mandatory locks.
+    let group_bits = libc::S_ISGID | libc::S_IXGRP;
     Ok(FileState {
         id,
         links: seen.stx_nlink,
         version,
         mount,
+        set_uid: (mode & libc::S_ISUID != 0).then_some(seen.stx_uid),
+        set_gid: (mode & group_bits == group_bits).then_some(seen.stx_gid),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
     use std::os::fd::AsFd;
-    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
 
@@ -80,5 +90,22 @@ mod tests {
         );
         assert_eq!((state.links, state.version.size), (0, 0));
         assert_eq!(state.version.changed.0, stat.ctime());
+    }
+
+    #[test]
+    fn a_set_id_file_says_as_whom_it_runs() {
+        let file = tempfile::tempfile().unwrap();
+        let (uid, gid) = (file.metadata().unwrap().uid(), file.metadata().unwrap().gid());
+        for (mode, expected) in [
+            (0o755, (None, None)),
+            (0o4755, (Some(uid), None)),
+            (0o2755, (None, Some(gid))),
+            (0o6755, (Some(uid), Some(gid))),
+            (0o2745, (None, None)),
+        ] {
+            file.set_permissions(Permissions::from_mode(mode)).unwrap();
+            let state = file_state(file.as_fd()).unwrap();
+            assert_eq!((state.set_uid, state.set_gid), expected, "{mode:o}");
+        }
     }
 }

@@ -24,6 +24,7 @@ const KIND: &str = "unix";
 /// - `path` is stated only if that path, looked up in our mount namespace, is the very file that runs; never for memfds and deleted files.
 /// - `sha256` is read through an open descriptor of the running file, never from FUSE or network file systems, up to a size.
 /// - A set-id program is led by whoever started it, so nothing is stated of it (T-14).
+/// - A set-id file whose ids the process does not have may only be shown by it, so neither `path` nor `sha256` is stated (T-12).
 /// - A foreign caller gets its real uid and user, and nothing that an exec can change.
 pub struct Unix {
     names: Names,
@@ -187,7 +188,7 @@ impl WorkloadAttestor for Unix {
 
     async fn attest(&self, caller: &Caller) -> Result<Attestation, AttestError> {
         let uids = caller.evidence().uids;
-        if [uids.real, uids.effective, uids.saved].contains(&self.overflow_uid) {
+        if uids.contains(self.overflow_uid) {
             // Whoever has no number here shares this one with everybody else who has none (T-12).
             return Err(AttestError::Refused(format!(
                 "uid {} stands for users without a number here",

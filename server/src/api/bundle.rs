@@ -36,7 +36,8 @@ impl BundleService {
         Self { context }
     }
 
-    async fn append(&self, request: &AppendBundleRequest) -> Result<(), Refusal> {
+    /// Takes them in, and answers with their names.
+    async fn append(&self, request: &AppendBundleRequest) -> Result<Vec<String>, Refusal> {
         let (x509, jwt) = (&request.x509_authorities, &request.jwt_authorities);
         if !request.wit_authorities.is_empty() {
             return Err(Refusal::unimplemented(
@@ -60,6 +61,10 @@ impl BundleService {
         let jwt =
             each.map(|(i, wire)| jwt_authority(wire).map_err(|e| e.within(&within("jwt_authorities", i))));
         let jwt = jwt.collect::<Result<Vec<_>, _>>()?;
+        let roots = x509.iter().map(|root| root.id().to_string());
+        let names = roots
+            .chain(jwt.iter().map(|key| key.key_id().to_string()))
+            .collect();
         let Context {
             registry,
             bundles,
@@ -90,7 +95,8 @@ impl BundleService {
             }
             Ok(())
         })
-        .await
+        .await?;
+        Ok(names)
     }
 
     async fn append_recorded(&self, caller: &Caller, request: &AppendBundleRequest) -> Result<(), Refusal> {
@@ -101,7 +107,14 @@ impl BundleService {
                 .fact("jwt_authorities", request.jwt_authorities.len())
         };
         match self.append(request).await {
-            Ok(()) => self.context.record(event(Outcome::Done)).await,
+            Ok(names) => {
+                // By name, so that each can be found and taken out; an event holds so many values of one name.
+                for names in names.chunks(32) {
+                    let event = event(Outcome::Done).fact_list("authorities", names);
+                    self.context.record(event).await?;
+                }
+                Ok(())
+            }
             Err(refusal) => Err(self.context.refused(refusal, event).await),
         }
     }

@@ -62,6 +62,8 @@ pub struct Context {
     pub changes: Changes,
     /// Whose turn it is to change something by a grant, or a grant.
     pub one_at_a_time: OneAtATime,
+    /// Whose turn it is to publish a token-signing key of another server. Apart from the turn of grants: somebody above us may take half a minute to answer.
+    pub publishing: OneAtATime,
     /// The uid of this process: it is an administrator whatever grants say.
     pub own_uid: u32,
     /// The log level.

@@ -1,5 +1,7 @@
 //! `muster.entry.v1.Delivery`: whether entries have arrived on the nodes.
 
+mod places;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use muster_identity::{EntryId, Revision, SpiffeId, UnixTime, Verb};
@@ -12,24 +14,29 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use self::places::{Place, Places};
 use super::{Caller, Context, Refusal};
 
 /// How many entries may be followed by one call.
 const MOST: usize = 1_000;
 /// The least time between two looks: of a thousand nodes that acknowledge at once each wakes everybody who follows. A person sees no difference.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How many nodes are looked at before others have their turn on the thread: each may cost a look at every entry that is followed.
+const AT_A_TIME: usize = 8;
 /// How long an answer may stay unread.
 const UNREAD: Duration = Duration::from_secs(10);
 
 /// Follows entries to the nodes.
 pub struct DeliveryService {
     context: Arc<Context>,
+    places: Places,
 }
 
 impl DeliveryService {
     /// Makes the service.
     pub fn new(context: Arc<Context>) -> Self {
-        Self { context }
+        let places = Places::default();
+        Self { context, places }
     }
 }
 
@@ -48,11 +55,14 @@ impl Delivery for DeliveryService {
             .map(|id| convert::entry_id("entry_ids", id))
             .collect::<Result<_, _>>()
             .map_err(Refusal::from)?;
+        let subject = caller.subject();
+        let subject = subject.ok_or_else(|| Refusal::internal("whoever follows entries has a name"))?;
+        let place = self.places.take(subject)?;
         let (answers, answered) = mpsc::channel(1);
         let context = Arc::clone(&self.context);
         self.context
             .spawner
-            .spawn_for_peer("entry delivery", follow(context, caller, ids, answers));
+            .spawn_for_peer("entry delivery", follow(context, caller, ids, answers, place));
         Ok(Response::new(ReceiverStream::new(answered)))
     }
 }
@@ -63,6 +73,7 @@ async fn follow(
     caller: Caller,
     ids: Vec<EntryId>,
     answers: mpsc::Sender<Result<FollowResponse, Status>>,
+    _place: Place,
 ) {
     // Subscribed before the first look, so that nothing falls between.
     let (mut installed, mut commits) = (context.connections.watch(), context.registry.subscribe());
@@ -75,10 +86,12 @@ async fn follow(
         installed.mark_unchanged();
         commits.mark_unchanged();
         let looked = Instant::now();
-        let answer = match context
-            .still_admin(&caller)
-            .and_then(|()| progress(&context, &caller, &ids, &mut tally))
-        {
+        let counted = match context.still_admin(&caller) {
+            Ok(()) => progress(&context, &caller, &ids, &mut tally).await,
+            Err(refusal) => Err(refusal),
+        };
+        // Once more: others had their turns while it was counted.
+        let answer = match context.still_admin(&caller).and(counted) {
             Ok(answer) if told == Some(answer) => None,
             answer => Some(answer),
         };
@@ -114,7 +127,7 @@ async fn due<T>(looked: Instant, installed: &mut watch::Receiver<()>, commits: &
 }
 
 /// How many connected nodes are entitled to one of the entries, and how many of them have it as it is now.
-fn progress(
+async fn progress(
     context: &Context,
     caller: &Caller,
     ids: &[EntryId],
@@ -128,10 +141,11 @@ fn progress(
     if let Some(id) = ids.iter().find(|id| !shown(*id)) {
         return Err(Refusal::not_found(format!("entry {id} not found")));
     }
-    Ok(tally.count(view.position().revision, nodes, |node| {
+    let counting = tally.count(view.position().revision, nodes, |node| {
         let entries = view.entitled_among(node, ids).into_iter();
         entries.map(|entry| entry.version).max()
-    }))
+    });
+    Ok(counting.await)
 }
 
 /// What each node is to have, as of one view: an acknowledgement changes nothing of it, so that it costs a comparison per node and not a walk through the entries.
@@ -143,7 +157,7 @@ struct Tally {
 
 impl Tally {
     /// Counts the nodes, each with how far it has come; `wanted` says which revision of the view `at` a node has to have reached, if any.
-    fn count(
+    async fn count(
         &mut self,
         at: Revision,
         nodes: Vec<(SpiffeId, Revision)>,
@@ -156,7 +170,10 @@ impl Tally {
         // Nodes that went leave nothing behind.
         let mut held = std::mem::take(&mut self.wanted);
         let (mut entitled, mut installed) = (0, 0);
-        for (node, reached) in nodes {
+        for (number, (node, reached)) in nodes.into_iter().enumerate() {
+            if number % AT_A_TIME == AT_A_TIME - 1 {
+                tokio::task::yield_now().await;
+            }
             let revision = held.remove(&node).or_else(|| self.wanted.get(&node).copied());
             let revision = revision.unwrap_or_else(|| wanted(&node));
             if let Some(revision) = revision {
@@ -190,8 +207,8 @@ mod tests {
         (0..100).map(|number| (node(number), reached(number))).collect()
     }
 
-    #[test]
-    fn an_acknowledgement_costs_no_walk_through_the_entries() {
+    #[tokio::test]
+    async fn an_acknowledgement_costs_no_walk_through_the_entries() {
         let walks = Cell::new(0);
         let wanted = |id: &SpiffeId| {
             walks.set(walks.get() + 1);
@@ -199,7 +216,7 @@ mod tests {
         };
         let mut tally = Tally::default();
         for installed in 0..100 {
-            let told = tally.count(Revision(7), nodes(installed), wanted);
+            let told = tally.count(Revision(7), nodes(installed), wanted).await;
             assert_eq!((told.entitled, u64::from(told.installed)), (99, installed));
             assert_eq!(told.done, installed == 99);
         }
@@ -207,10 +224,28 @@ mod tests {
         // One that comes is looked at, and what it is to have may be another thing after a commit.
         let mut more = nodes(99);
         more.push((node(100), Revision(7)));
-        assert_eq!(tally.count(Revision(7), more, wanted).entitled, 100);
+        assert_eq!(tally.count(Revision(7), more, wanted).await.entitled, 100);
         assert_eq!(walks.get(), 101);
-        tally.count(Revision(8), nodes(99), wanted);
+        tally.count(Revision(8), nodes(99), wanted).await;
         assert_eq!(walks.get(), 201);
+    }
+
+    #[tokio::test]
+    async fn others_have_their_turn_while_many_nodes_are_counted() {
+        let (counted, turns) = (Cell::new(false), Cell::new(0));
+        let counting = async {
+            let mut tally = Tally::default();
+            tally.count(Revision(7), nodes(0), |_| Some(Revision(7))).await;
+            counted.set(true);
+        };
+        let other = async {
+            while !counted.get() {
+                turns.set(turns.get() + 1);
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::join!(counting, other);
+        assert!(turns.get() >= 100 / AT_A_TIME - 1, "{} turns", turns.get());
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use tonic::Code;
 use super::limits::Limited;
 use super::{Caller, Context, Refusal, Role};
 use crate::bundles::BundleRecordError;
-use crate::ca::{ForeignKeyError, ForeignKeys, Origins, SignedAuthority, change_own_bundle};
+use crate::ca::{ForeignKeyError, ForeignKeys, Origins, Share, SignedAuthority, change_own_bundle};
 use crate::registry::CommitError;
 
 /// How long a token-signing key may live, if our own authorities live shorter.
@@ -116,7 +116,21 @@ async fn publish(context: &Context, caller: &Caller, wire: Option<&types::JwtKey
         }
         Some(_) => {}
     }
+    let from = caller.svid().map(|svid| svid.id().clone());
+    let from = from.ok_or_else(|| Refusal::internal("a downstream server without an SVID"))?;
+    let unread = |error| Refusal::internal("the authorities can't be read").because(error);
+    let share = match context.upstream {
+        None => Share::AT_ROOT,
+        Some(_) => Share::BELOW_ANOTHER,
+    };
+    // In turn, from the look at what is there to the commit: two at once would share the last place.
+    let _turn = context.publishing.turn().await;
     if let Some(upstream) = &context.upstream {
+        // Before it goes up: those above would keep to its end what there is no place for here.
+        let foreign = ForeignKeys::new(&context.registry.view(), now).map_err(unread)?;
+        let mut tried = (*context.bundles.own()).clone();
+        let fits = foreign.put_of(&mut tried, &key, &from, share);
+        fits.map_err(PublishError::from)?;
         // What else is known there comes by the one who follows it.
         upstream.publish(&key).await.map_err(|error| {
             Refusal::unavailable("the upstream authority did not take the key, try again").because(error)
@@ -124,15 +138,11 @@ async fn publish(context: &Context, caller: &Caller, wire: Option<&types::JwtKey
     }
     // It may have taken a while: the right is asked for again.
     context.still_downstream(caller)?;
-    let from = caller.svid().map(|svid| svid.id().clone());
-    let from = from.ok_or_else(|| Refusal::internal("a downstream server without an SVID"))?;
-    // In turn: two at once would share the last place.
-    let _turn = context.one_at_a_time.turn().await;
     let view = context.registry.view();
-    let unread = |error| Refusal::internal("the authorities can't be read").because(error);
     let foreign = ForeignKeys::new(&view, now).map_err(unread)?;
     let published = Origins::read(&view).map_err(unread)?.published(&from, &key);
-    let put = |bundle: &mut Bundle| -> Result<(), PublishError> { Ok(foreign.put_of(bundle, &key, &from)?) };
+    let put =
+        |bundle: &mut Bundle| -> Result<(), PublishError> { Ok(foreign.put_of(bundle, &key, &from, share)?) };
     let Context {
         registry,
         bundles,

@@ -75,6 +75,7 @@ impl Context {
             view,
             admin_ids: &self.admin_ids,
             lifetimes: self.ca.lifetimes(),
+            node_attestors: &self.node_attestors,
         }
     }
 }
@@ -166,6 +167,16 @@ impl Scope {
             Self::Grants(grants) => grants.iter().any(|held| holds(&held.grant)),
         }
     }
+}
+
+/// Decides once more, when the token is redeemed, whether `grant` may let the node in and call it `alias`: what counts is what is true then.
+pub(super) fn redeem(
+    surroundings: &Surroundings<'_>,
+    grant: &Arc<GrantRecord>,
+    node: &SpiffeId,
+    alias: Option<&SpiffeId>,
+) -> Result<(), Denied> {
+    decide::token(std::slice::from_ref(grant), surroundings, node, alias).map(|_| ())
 }
 
 /// Why nothing is done for whoever was let in by a grant that has ended since.

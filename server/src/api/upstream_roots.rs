@@ -8,7 +8,7 @@ use tonic::Code;
 
 use super::{Caller, Context, Refusal};
 use crate::ca::life::{Authority, Stage};
-use crate::ca::{Kind, RecordError, change_own_bundle};
+use crate::ca::{Kind, Origins, RecordError, change_own_bundle};
 
 /// What is done to a root.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,10 +55,6 @@ pub(super) async fn judge(
             .fact("kind", "x509_upstream")
     };
     let judged = async {
-        if context.upstream.is_none() {
-            let text = "upstream authority is not configured";
-            return Err(Refusal::new(Code::FailedPrecondition, text));
-        }
         // Refused before it is recorded as done; decided once more on what is then committed.
         decide(context, verdict, &id, &mut (*context.bundles.own()).clone())?;
         context.record(event(Outcome::Done)).await?;
@@ -80,11 +76,26 @@ pub(super) async fn judge(
 }
 
 fn decide(context: &Context, verdict: Verdict, id: &str, bundle: &mut Bundle) -> Result<(), Refusal> {
-    let held = context.authorities.held(Kind::X509);
-    let held =
-        held.map_err(|error: RecordError| Refusal::internal("the authorities can't be read").because(error))?;
+    let unread = |error: RecordError| Refusal::internal("the authorities can't be read").because(error);
+    let held = context.authorities.held(Kind::X509).map_err(unread)?;
+    let stands = bundle
+        .x509_authorities()
+        .iter()
+        .any(|root| root.id().as_str() == id);
+    // Our own are judged by their own commands.
+    let is_own = held.iter().any(|own| own.id == id);
+    let origins = Origins::read(&context.registry.view()).map_err(unread)?;
+    let told = context.upstream.is_some() && origins.is_from_above(Kind::X509, id);
+    let root = match stands && !is_own && !told {
+        true => Root::Strange,
+        false => Root::Upstream,
+    };
+    if context.upstream.is_none() && root == Root::Upstream {
+        let text = "upstream authority is not configured";
+        return Err(Refusal::new(Code::FailedPrecondition, text));
+    }
     let unfit = |why: &str| Refusal::invalid(format!("{}: {why}", verdict.invalid()));
-    may_go(&held, id).map_err(unfit)?;
+    may_go(&held, id, root).map_err(unfit)?;
     let id: AuthorityId = id.parse().map_err(|_| unfit("it is no subject key ID"))?;
     let wrong = |why: &str| Refusal::new(Code::FailedPrecondition, format!("{}: {why}", verdict.failed()));
     match (verdict, bundle.x509_standing(&id)) {
@@ -107,8 +118,17 @@ fn decide(context: &Context, verdict: Verdict, id: &str, bundle: &mut Bundle) ->
     }
 }
 
-/// Whether nothing of ours that signs, or will sign, stands below the root, and something that signed does.
-fn may_go(held: &[Authority], id: &str) -> Result<(), &'static str> {
+/// Where a root of our bundle comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Root {
+    /// From the upstream authority, as far as we know.
+    Upstream,
+    /// An administrator appended it, or it is of an upstream authority that has been left. It counts to its end unless somebody takes it out.
+    Strange,
+}
+
+/// Whether nothing of ours that signs, or will sign, stands below the root; and something that signed does, unless the root is a strange one.
+fn may_go(held: &[Authority], id: &str, root: Root) -> Result<(), &'static str> {
     if id.is_empty() {
         return Err("no subject key ID provided");
     }
@@ -123,7 +143,7 @@ fn may_go(held: &[Authority], id: &str) -> Result<(), &'static str> {
     if below(&[Stage::Prepared]) {
         return Err("only upstream authorities signing an old authority can be used");
     }
-    if !below(&[Stage::Old, Stage::Tainted]) {
+    if root == Root::Upstream && !below(&[Stage::Old, Stage::Tainted]) {
         return Err("upstream authority didn't sign the old local authority");
     }
     Ok(())
@@ -151,8 +171,8 @@ mod tests {
             below("cc", Stage::Old),
             below("cc", Stage::Prepared),
         ];
-        assert_eq!(may_go(&held, "aa"), Ok(()));
-        let refused = ["", "bb", "cc", "dd"].map(|id| may_go(&held, id).unwrap_err());
+        assert_eq!(may_go(&held, "aa", Root::Upstream), Ok(()));
+        let refused = ["", "bb", "cc", "dd"].map(|id| may_go(&held, id, Root::Upstream).unwrap_err());
         assert_eq!(
             refused,
             [
@@ -162,5 +182,21 @@ mod tests {
                 "upstream authority didn't sign the old local authority",
             ]
         );
+    }
+
+    #[test]
+    fn a_strange_root_may_go_unless_something_stands_below_it() {
+        let below = Authority {
+            id: "below".to_owned(),
+            issued_at: UnixTime::from_secs(0),
+            not_after: UnixTime::from_secs(60),
+            stage: Stage::Active,
+            upstream: Some("signs".to_owned()),
+        };
+        assert_eq!(
+            may_go(std::slice::from_ref(&below), "strange", Root::Strange),
+            Ok(())
+        );
+        may_go(&[below], "signs", Root::Strange).unwrap_err();
     }
 }

@@ -14,8 +14,27 @@ use crate::registry::View;
 /// The most keys of others: each stands in every bundle that is sent to a node, and in the one record that holds it, of at most a
 /// MiB, where the largest have 1.6 KiB. Three for each of 170 servers.
 const MOST: usize = 512;
-/// The most of one server below us: by time it has three of its own, and as many of each server below it, since those come by it. Whoever has more takes no other's places.
-const MOST_OF_ONE: usize = 64;
+/// How many keys of servers below us are taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    /// Of one of them: by time it has three of its own, and as many of each server below it, since those come by it. Whoever has more takes no other's places.
+    of_one: usize,
+    /// Of all of them.
+    of_all: usize,
+}
+
+impl Share {
+    /// Where nobody stands above us.
+    pub(crate) const AT_ROOT: Self = Self {
+        of_one: 64,
+        of_all: MOST,
+    };
+    /// Where somebody does. What is published here is published there as well, as ours and out of our share, which must keep room for our own keys.
+    pub(crate) const BELOW_ANOTHER: Self = Self {
+        of_one: 16,
+        of_all: 56,
+    };
+}
 
 /// What tells others' keys from our own.
 pub(crate) struct ForeignKeys {
@@ -31,13 +50,13 @@ pub(crate) enum ForeignKeyError {
     #[error(transparent)]
     Taken(#[from] KeyIdTaken),
     /// There are enough.
-    #[error("the bundle holds {MOST} keys of other servers already; revoke what is not used")]
-    TooMany,
+    #[error("the bundle holds {0} keys of other servers already; revoke what is not used")]
+    TooMany(usize),
     /// This server has enough.
     #[error(
-        "the bundle holds {MOST_OF_ONE} keys of this server already; wait until one has ended, or have one revoked"
+        "the bundle holds {0} keys of this server already; wait until one has ended, or have one revoked"
     )]
-    TooManyOfOne,
+    TooManyOfOne(usize),
     /// It was here and was taken out.
     #[error("this key was revoked here; make another")]
     Revoked,
@@ -46,7 +65,7 @@ pub(crate) enum ForeignKeyError {
 impl ForeignKeyError {
     /// Whether there are enough.
     pub(crate) fn is_too_many(&self) -> bool {
-        matches!(self, Self::TooMany | Self::TooManyOfOne)
+        matches!(self, Self::TooMany(_) | Self::TooManyOfOne(_))
     }
 }
 
@@ -80,14 +99,24 @@ impl ForeignKeys {
         bundle: &mut Bundle,
         key: &JwtAuthority,
         from: &SpiffeId,
+        share: Share,
     ) -> Result<(), ForeignKeyError> {
         if self.origins.lost_key(key, bundle) {
             return Err(ForeignKeyError::Revoked);
         }
-        let held = bundle.jwt_authorities().iter();
-        let its = held.filter(|held| self.origins.is_of(from, held) && held.key_id() != key.key_id());
-        if its.count() >= MOST_OF_ONE {
-            return Err(ForeignKeyError::TooManyOfOne);
+        let others = || {
+            bundle
+                .jwt_authorities()
+                .iter()
+                .filter(|held| held.key_id() != key.key_id())
+        };
+        let its = others().filter(|held| self.origins.is_of(from, held));
+        if its.count() >= share.of_one {
+            return Err(ForeignKeyError::TooManyOfOne(share.of_one));
+        }
+        let below = others().filter(|held| self.origins.is_from_below(held));
+        if below.count() >= share.of_all {
+            return Err(ForeignKeyError::TooMany(share.of_all));
         }
         self.put(bundle, key)
     }
@@ -108,7 +137,7 @@ impl ForeignKeys {
         }
         let foreign = bundle.jwt_authorities().iter().filter(|held| !self.is_own(held));
         if foreign.count() >= MOST {
-            return Err(ForeignKeyError::TooMany);
+            return Err(ForeignKeyError::TooMany(MOST));
         }
         bundle.put_jwt_authority(key.clone())?;
         Ok(())
@@ -139,8 +168,9 @@ mod tests {
         bundle: &mut Bundle,
         key: &JwtAuthority,
         from: &SpiffeId,
+        share: Share,
     ) -> Result<(), ForeignKeyError> {
-        foreign.put_of(bundle, key, from)?;
+        foreign.put_of(bundle, key, from, share)?;
         let change = foreign.origins.published(from, key);
         foreign.origins = std::mem::take(&mut foreign.origins).with(&[change]);
         Ok(())
@@ -148,28 +178,39 @@ mod tests {
 
     #[test]
     fn a_server_that_publishes_many_keys_takes_no_other_s_places() {
+        for share in [Share::AT_ROOT, Share::BELOW_ANOTHER] {
+            let mut foreign = ForeignKeys::of(["ours"], UnixTime::from_secs(NOW));
+            let mut bundle = Bundle::new("example.org".parse().unwrap());
+            let (greedy, other) = (server("greedy"), server("other"));
+            let mut publish =
+                |bundle: &mut Bundle, key: &_, from: &_| publish(&mut foreign, bundle, key, from, share);
+            let first = key("greedy-0");
+            publish(&mut bundle, &first, &greedy).unwrap();
+            for number in 1..share.of_one {
+                publish(&mut bundle, &key(&format!("greedy-{number}")), &greedy).unwrap();
+            }
+            let refused = publish(&mut bundle, &key("one more"), &greedy).unwrap_err();
+            assert!(refused.is_too_many(), "{refused}");
+            publish(&mut bundle, &first, &greedy).expect("one that is there is no more");
+            publish(&mut bundle, &key("other"), &other).unwrap();
+            assert_eq!(bundle.jwt_authorities().len(), share.of_one + 1);
+            // A place that became free is free.
+            bundle.retain_jwt_authorities(|held| held.key_id() != first.key_id());
+            publish(&mut bundle, &key("one more"), &greedy).unwrap();
+        }
+    }
+
+    #[test]
+    fn servers_below_leave_room_for_the_keys_of_the_one_that_has_another_above_it() {
         let mut foreign = ForeignKeys::of(["ours"], UnixTime::from_secs(NOW));
         let mut bundle = Bundle::new("example.org".parse().unwrap());
-        let (greedy, other) = (server("greedy"), server("other"));
-        let first = key("greedy-0");
-        publish(&mut foreign, &mut bundle, &first, &greedy).unwrap();
-        for number in 1..MOST_OF_ONE {
-            publish(
-                &mut foreign,
-                &mut bundle,
-                &key(&format!("greedy-{number}")),
-                &greedy,
-            )
-            .unwrap();
-        }
-        let refused = publish(&mut foreign, &mut bundle, &key("one more"), &greedy).unwrap_err();
-        assert!(refused.is_too_many(), "{refused}");
-        publish(&mut foreign, &mut bundle, &first, &greedy).expect("one that is there is no more");
-        publish(&mut foreign, &mut bundle, &key("other"), &other).unwrap();
-        assert_eq!(bundle.jwt_authorities().len(), MOST_OF_ONE + 1);
-        // A place that became free is free.
-        bundle.retain_jwt_authorities(|held| held.key_id() != first.key_id());
-        publish(&mut foreign, &mut bundle, &key("one more"), &greedy).unwrap();
+        let share = Share::BELOW_ANOTHER;
+        let taken = (0..100).filter(|number| {
+            let (key, from) = (key(&format!("key-{number}")), server(&format!("{}", number % 10)));
+            publish(&mut foreign, &mut bundle, &key, &from, share).is_ok()
+        });
+        // All come to the one above as keys of ours, who has ours beside them.
+        assert!(taken.count() + 8 <= Share::AT_ROOT.of_one);
     }
 
     #[test]
@@ -177,9 +218,10 @@ mod tests {
         let mut foreign = ForeignKeys::of([], UnixTime::from_secs(NOW));
         let mut bundle = Bundle::new("example.org".parse().unwrap());
         let (key, from) = (key("revoked"), server("one"));
-        publish(&mut foreign, &mut bundle, &key, &from).unwrap();
+        let mut publish = |bundle: &mut Bundle| publish(&mut foreign, bundle, &key, &from, Share::AT_ROOT);
+        publish(&mut bundle).unwrap();
         bundle.retain_jwt_authorities(|_| false);
-        let refused = publish(&mut foreign, &mut bundle, &key, &from).unwrap_err();
+        let refused = publish(&mut bundle).unwrap_err();
         assert!(matches!(refused, ForeignKeyError::Revoked), "{refused}");
     }
 }

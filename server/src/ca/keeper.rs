@@ -84,7 +84,7 @@ struct Next {
 }
 
 impl Keeper {
-    /// Does what is due now, so that afterwards both authorities sign or an error says why not. Called once before the doors open, when no node is
+    /// Does what is due now, so that afterwards both authorities sign or an error says why not; tokens alone may have to wait for somebody above. Called once before the doors open, when no node is
     /// connected that would have to be waited for. What is to sign later is not waited for, and an upstream authority that fails stops no server whose present
     /// authorities still count.
     pub async fn start(&mut self) -> Result<(), KeeperError> {
@@ -99,7 +99,11 @@ impl Keeper {
                     return Ok(());
                 }
                 let Some(made) = self.making.next().await else {
-                    return failed.map_or(Ok(()), Err);
+                    return match failed {
+                        Some(error) if !self.ca.signs_now(Kind::X509) => Err(error),
+                        // Certificates do not wait for what becomes of tokens above.
+                        _ => Ok(()),
+                    };
                 };
                 match self.settle(made).await {
                     Ok(()) => break,
@@ -142,8 +146,9 @@ impl Keeper {
                     let error = &error as &dyn Error;
                     self.meter.failed();
                     error!(error, retry_in = ?wait, "an authority could not be kept; what is valid goes on signing");
-                    // An upstream that fails is shown beside the readiness: taken out of service for it, a server would serve nobody while it still can.
-                    if excused && self.still_signs() {
+                    // An upstream that fails is shown beside the readiness: taken out of service for it, a server would serve nobody while it still can. Certificates
+                    // are what it has to be able to sign, by SPIRE's measure too.
+                    if excused && self.ca.signs_now(Kind::X509) {
                         standing.holds();
                     } else {
                         standing.fails(format!("an authority could not be kept: {error}"));

@@ -24,7 +24,7 @@ mod sign;
 mod upstream;
 
 pub use authorities::{Authorities, CommandError, Commands};
-pub(crate) use foreign_keys::{ForeignKeyError, ForeignKeys};
+pub(crate) use foreign_keys::{ForeignKeyError, ForeignKeys, Share};
 pub use keeper::{Awaited, Keeper, KeeperError, Making, Terms};
 pub use meter::CaMeter;
 pub(crate) use origin::Origins;

@@ -125,6 +125,12 @@ impl Origins {
             .is_some_and(|origin| origin.below.as_ref() == Some(from))
     }
 
+    /// Whether a key was published by a server below us, whichever.
+    pub(super) fn is_from_below(&self, key: &JwtAuthority) -> bool {
+        self.of(Kind::Jwt, key.key_id().as_str())
+            .is_some_and(|origin| origin.below.is_some())
+    }
+
     /// Has the log forget what has ended and is not in the bundle any more.
     pub(super) fn ended(&self, bundle: &Bundle, now: UnixTime) -> Vec<Change> {
         let gone = self.0.iter().filter(|((kind, id), origin)| {
@@ -161,8 +167,7 @@ impl Origins {
     }
 
     /// Whether an upstream authority told of it, whichever.
-    #[cfg(test)]
-    pub(super) fn is_from_above(&self, kind: Kind, id: &str) -> bool {
+    pub(crate) fn is_from_above(&self, kind: Kind, id: &str) -> bool {
         self.of(kind, id).is_some_and(|origin| origin.above.is_some())
     }
 

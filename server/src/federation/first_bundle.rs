@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use muster_audit::{Action, Actor, Audit, AuditError, Event, Object, Outcome};
 use muster_pki::bundle::{Bundle, BundleFileError};
+use muster_runtime::file;
 use tracing::info;
 
+use super::fetch::LARGEST;
 use crate::bundles::{BundleRecordError, Bundles, TooLarge, federated_to_bytes};
 use crate::config::ConfiguredPeer;
 use crate::registry::{CommitError, Registry};
@@ -48,7 +50,8 @@ pub async fn take_first_bundles(
         if registry.view().document(Tree::Bundles, key).is_some() {
             continue;
         }
-        let bytes = std::fs::read(path).map_err(|error| FirstBundleError::Read(path.clone(), error))?;
+        let read = file::read_aside(path, LARGEST).await;
+        let bytes = read.map_err(|error| FirstBundleError::Read(path.clone(), error))?;
         let parsed = Bundle::from_file_bytes(name.clone(), &bytes);
         let bundle = parsed
             .map_err(|error| FirstBundleError::File(path.clone(), error))?

@@ -1,12 +1,11 @@
 //! One try at a peer's bundle, from its order to the log.
 
-use std::io::Read as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use muster_identity::TrustDomain;
 use muster_pki::bundle::{Bundle, BundleFileError, DocumentError, ParsedBundle};
+use muster_runtime::file;
 
 use super::adopt::{AdoptError, Adopter};
 use super::fetch::{Authentication, FetchError, Fetched, Fetcher, LARGEST, Patience};
@@ -32,8 +31,6 @@ pub(super) enum TakeError {
     Fetch(#[from] FetchError),
     #[error("reading {0}")]
     File(String, #[source] std::io::Error),
-    #[error("the file is larger than 4 MiB")]
-    FileTooLarge,
     #[error("the document")]
     Document(#[from] DocumentError),
     #[error("the file's bundle")]
@@ -56,7 +53,9 @@ pub(super) async fn take(
     let name = &order.trust_domain;
     let (url, profile) = match &order.source {
         Source::File(path) => {
-            let parsed = parse(name, read_file(path)?, Form::AnyFile).await?;
+            let read = file::read_aside(path, LARGEST).await;
+            let bytes = read.map_err(|source| TakeError::File(path.display().to_string(), source))?;
+            let parsed = parse(name, bytes, Form::AnyFile).await?;
             let remarks = remarks(&parsed);
             adopter.adopt(&parsed.bundle, &order.source, None).await?;
             return Ok(Came {
@@ -89,6 +88,7 @@ pub(super) async fn take(
         hold: Some(HOLD),
     };
     let believed_by = match &authentication {
+        // The fetcher looked whether its roots count still.
         Authentication::Web => None,
         Authentication::Spiffe { bundle, .. } => Some(&**bundle),
     };
@@ -132,21 +132,6 @@ async fn parse(name: &TrustDomain, bytes: Vec<u8>, form: Form) -> Result<ParsedB
         Form::AnyFile => Bundle::from_file_bytes(name, &bytes).map_err(TakeError::from),
     });
     parsing.await.map_err(|_| TakeError::Broken)?
-}
-
-fn read_file(path: &Path) -> Result<Vec<u8>, TakeError> {
-    let failed = |source| TakeError::File(path.display().to_string(), source);
-    let file = std::fs::File::open(path).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(failed(std::io::Error::other("it is no file")));
-    }
-    let mut bytes = Vec::new();
-    let most = u64::try_from(LARGEST).unwrap_or(u64::MAX);
-    file.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() > LARGEST {
-        return Err(TakeError::FileTooLarge);
-    }
-    Ok(bytes)
 }
 
 fn remarks(parsed: &ParsedBundle) -> Vec<String> {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use muster_identity::TrustDomain;
+use muster_identity::{IdPath, TrustDomain};
 use muster_node_attestors::k8s_psat::{ClusterSettings, K8sPsatVerifier, StartK8sPsatError};
 use muster_node_attestors::x509pop::{StartX509popError, X509popSettings, X509popVerifier};
 use muster_plugin_api::NodeVerifier;
@@ -83,6 +83,12 @@ impl NodeAttestors {
     /// All kinds, in their order.
     pub fn kinds(&self) -> impl Iterator<Item = &'static str> {
         self.verifiers.iter().map(|verifier| verifier.kind())
+    }
+
+    /// The kind that takes an X.509-SVID of our own with this path as the proof of a node.
+    pub fn takes_svid(&self, path: &IdPath) -> Option<&'static str> {
+        let taking = self.verifiers.iter().find(|verifier| verifier.takes_svid(path));
+        taking.map(|verifier| verifier.kind())
     }
 
     /// A place for one attestation of a caller from `address`.

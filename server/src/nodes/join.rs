@@ -3,16 +3,16 @@
 //! A token is 128 random bits. Until it is redeemed the log has its hash only; then the node's ID carries it, spent, as
 //! SPIRE has it. An answer that was lost is no lost node: the same key may ask again for a minute (T-29).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_identity::{
-    Attributes, Entry, EntrySpec, GrantName, Revision, Selector, SelectorSet, SpiffeId, TrustDomain,
-    UnixTime, Verb,
+    Attributes, Entry, EntrySpec, GrantName, Revision, Selector, SelectorSet, SpiffeId, TrustDomain, UnixTime,
 };
 
 use crate::registry::{
-    Change, Expect, NodeKey, NodeRecord, NodeSvid, TokenGrant, TokenHash, TokenRecord, Tree, View, entries,
-    node_bytes,
+    Change, Expect, GrantRecord, NodeKey, NodeRecord, NodeSvid, TokenGrant, TokenHash, TokenRecord, Tree,
+    View, entries, node_bytes,
 };
 
 /// The attestation type, as SPIRE names it.
@@ -35,6 +35,8 @@ pub enum Join {
         version: Revision,
         /// What the node is called besides.
         agent_id: Option<SpiffeId>,
+        /// The grant by which the token was made.
+        grant: Option<GrantName>,
         /// The record of an earlier node of this name.
         earlier: Option<Revision>,
     },
@@ -59,10 +61,11 @@ pub enum JoinError {
     #[error("join token expired")]
     ExpiredToken,
     /// The grant by which the token was made lets nobody in any more.
-    #[error(
-        "the grant {0}, by which the join token was made, has ended or does not allow it any more; have a new token made"
-    )]
+    #[error("the grant {0}, by which the join token was made, has ended; have a new token made")]
     GrantEnded(GrantName),
+    /// The grant by which the token was made would not let it be made now.
+    #[error("the join token could not be made any more: {0}")]
+    NotAllowed(String),
     /// The node of that name is banned.
     #[error("agent is banned")]
     Banned,
@@ -121,11 +124,19 @@ pub fn new_token(
     )]
 }
 
-/// What becomes of a node that shows `token` and proved to have `key`.
+/// What becomes of a node that shows `token` and proved to have `key`. A token that was made by a grant lets in only as long as that lives, is the same person's,
+/// and `allows` the node and its second name, in this view: whatever hangs below them now, the node gets. The turn of those who change by grants has to be held
+/// (`api::scope`), so that no token outruns the deletion of its grant.
 ///
 /// # Errors
 /// [`JoinError`] says why it does not come in.
-pub fn join(view: &View, token: &str, key: NodeKey, now: UnixTime) -> Result<Join, JoinError> {
+pub fn join<E: std::fmt::Display>(
+    view: &View,
+    token: &str,
+    key: NodeKey,
+    now: UnixTime,
+    allows: impl FnOnce(&Arc<GrantRecord>, &SpiffeId, Option<&SpiffeId>) -> Result<(), E>,
+) -> Result<Join, JoinError> {
     let id = node_id(view.trust_domain(), token).ok_or(JoinError::UnknownToken)?;
     let hash = TokenHash::of(token);
     let node = view.node(&id);
@@ -134,17 +145,21 @@ pub fn join(view: &View, token: &str, key: NodeKey, now: UnixTime) -> Result<Joi
     }
     match (view.token(&hash), node) {
         (Some(token), _) if token.expires_at <= now => Err(JoinError::ExpiredToken),
-        (Some(token), _) if !is_allowed(view, token, &id, now) => {
-            let grant = token.made_by.as_ref().map(|by| by.name.clone());
-            Err(grant.map_or(JoinError::UnknownToken, JoinError::GrantEnded))
+        (Some(token), node) => {
+            let grant = still_given(view, token, now)?;
+            if let Some(grant) = grant {
+                allows(grant, &id, token.agent_id.as_ref())
+                    .map_err(|error| JoinError::NotAllowed(error.to_string()))?;
+            }
+            Ok(Join::Redeem {
+                id,
+                token: hash,
+                version: token.version,
+                agent_id: token.agent_id.clone(),
+                grant: grant.map(|record| record.grant.name.clone()),
+                earlier: node.map(|node| node.version),
+            })
         }
-        (Some(token), node) => Ok(Join::Redeem {
-            id,
-            token: hash,
-            version: token.version,
-            agent_id: token.agent_id.clone(),
-            earlier: node.map(|node| node.version),
-        }),
         (None, Some(node)) if node.has_key(key) && now.since(node.attested_at) <= REPEAT => {
             Ok(Join::Again(Box::new(NodeRecord::clone(node))))
         }
@@ -152,22 +167,17 @@ pub fn join(view: &View, token: &str, key: NodeKey, now: UnixTime) -> Result<Joi
     }
 }
 
-/// Whether a token is one that its maker might make now: made by a grant, it lets in only as long as that lives, is the same person's, and reaches the node. The
-/// turn of those who change by grants has to be held (`api::scope`), so that no token outruns the deletion of its grant.
-fn is_allowed(view: &View, token: &TokenRecord, node: &SpiffeId, now: UnixTime) -> bool {
-    let Some(by) = &token.made_by else { return true };
-    let Some(record) = view
-        .grant(&by.name)
-        .filter(|record| TokenGrant::of(record) == *by)
-    else {
-        return false;
-    };
-    let grant = &record.grant;
-    let names = |alias: &SpiffeId| grant.verbs.has(Verb::EntryAlias) && grant.covers_id(alias).is_ok();
-    grant.is_live(now)
-        && grant.verbs.has(Verb::TokenCreate)
-        && grant.holds_node(node)
-        && token.agent_id.as_ref().is_none_or(names)
+/// The grant by which a token was made, if it was made by one: it must be that very grant, still the same person's, and live.
+fn still_given<'v>(
+    view: &'v View,
+    token: &TokenRecord,
+    now: UnixTime,
+) -> Result<Option<&'v Arc<GrantRecord>>, JoinError> {
+    let Some(by) = &token.made_by else { return Ok(None) };
+    view.grant(&by.name)
+        .filter(|record| TokenGrant::of(record) == *by && record.grant.is_live(now))
+        .map(Some)
+        .ok_or_else(|| JoinError::GrantEnded(by.name.clone()))
 }
 
 /// What becomes of a node whose certificate ended while it was away, and that proved to have `key`.
@@ -220,6 +230,7 @@ impl Join {
                 token,
                 version,
                 agent_id,
+                grant,
                 earlier,
             } => {
                 let node = NodeRecord {
@@ -241,7 +252,7 @@ impl Join {
                 changes.extend(
                     agent_id
                         .as_ref()
-                        .and_then(|alias| alias_entry(id, alias, now))
+                        .and_then(|alias| alias_entry(id, alias, grant.as_ref(), now))
                         .into_iter()
                         .flatten(),
                 );
@@ -268,8 +279,13 @@ impl Join {
     }
 }
 
-/// The entry that gives the node a second name, by which other entries can have it as their parent.
-fn alias_entry(node: &SpiffeId, alias: &SpiffeId, now: UnixTime) -> Option<Vec<Change>> {
+/// The entry that gives the node a second name, by which other entries can have it as their parent. It is the grant's, like any that is made by one.
+fn alias_entry(
+    node: &SpiffeId,
+    alias: &SpiffeId,
+    grant: Option<&GrantName>,
+    now: UnixTime,
+) -> Option<Vec<Change>> {
     let selector = Selector::new("spiffe_id", &node.to_string()).ok()?;
     let spec = EntrySpec {
         spiffe_id: alias.clone(),
@@ -287,10 +303,11 @@ fn alias_entry(node: &SpiffeId, alias: &SpiffeId, now: UnixTime) -> Option<Vec<C
         attributes: Attributes::default(),
     };
     let id = uuid::Uuid::new_v4().to_string().parse().ok()?;
-    Some(entries::create(&Entry {
+    let entry = Entry {
         id,
         spec,
         revision_number: 0,
         created_at: now,
-    }))
+    };
+    Some(entries::create_by(&entry, grant))
 }

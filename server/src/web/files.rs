@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use muster_runtime::file;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
@@ -19,7 +20,7 @@ use super::file_mark::FileMark;
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(5);
 /// The largest file.
-const LARGEST: u64 = 1 << 20;
+const LARGEST: usize = 1 << 20;
 
 /// Why the files can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +61,7 @@ impl CertificateFiles {
         door: Door,
         shown: WebCertificate,
     ) -> Result<Self, CertificateFilesError> {
-        let seen = [FileMark::of(&certificate), FileMark::of(&key)];
+        let seen = marks(&certificate, &key);
         shown.show(read(&certificate, &key)?);
         Ok(Self {
             certificate,
@@ -75,12 +76,16 @@ impl CertificateFiles {
     pub(super) async fn follow(mut self) -> Infallible {
         loop {
             tokio::time::sleep(LOOK).await;
-            let now = [FileMark::of(&self.certificate), FileMark::of(&self.key)];
-            if now == self.seen {
+            let (certificate, key, seen) = (self.certificate.clone(), self.key.clone(), self.seen);
+            let looking = tokio::task::spawn_blocking(move || {
+                let now = marks(&certificate, &key);
+                (now != seen).then(|| (now, read(&certificate, &key)))
+            });
+            let Ok(Some((now, read))) = looking.await else {
                 continue;
-            }
+            };
             self.seen = now;
-            match read(&self.certificate, &self.key) {
+            match read {
                 Ok(certificate) => {
                     self.shown.show(certificate);
                     info!(door = %self.door, file = %self.certificate.display(), "the door shows the new certificate");
@@ -95,6 +100,10 @@ impl CertificateFiles {
             }
         }
     }
+}
+
+fn marks(certificate: &Path, key: &Path) -> [Option<FileMark>; 2] {
+    [FileMark::of(certificate), FileMark::of(key)]
 }
 
 fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, CertificateFilesError> {
@@ -117,9 +126,35 @@ fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, CertificateFiles
 }
 
 fn bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, CertificateFilesError> {
-    let failed = |error| CertificateFilesError::Read(path.to_owned(), error);
-    if std::fs::metadata(path).map_err(failed)?.len() > LARGEST {
-        return Err(failed(io::Error::other("it is larger than 1 MiB")));
+    let read = file::read(path, LARGEST).map(Zeroizing::new);
+    read.map_err(|error| CertificateFilesError::Read(path.to_owned(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::stat::Mode;
+    use rcgen::KeyPair;
+
+    use super::*;
+
+    #[test]
+    fn what_stands_in_a_files_place_holds_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+        let pair = KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        let chain = params.self_signed(&pair).unwrap().pem();
+        // A blank line more is no part of it.
+        let padded = |text: &str, length: usize| text.to_owned() + &" ".repeat(length - text.len());
+        std::fs::write(&certificate, padded(&chain, LARGEST)).unwrap();
+        std::fs::write(&key, pair.serialize_pem()).unwrap();
+        read(&certificate, &key).unwrap();
+        std::fs::write(&certificate, padded(&chain, LARGEST + 1)).unwrap();
+        let refused = |error| matches!(error, CertificateFilesError::Read(path, _) if path == certificate);
+        assert!(refused(read(&certificate, &key).unwrap_err()));
+        std::fs::remove_file(&certificate).unwrap();
+        nix::unistd::mkfifo(&certificate, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        assert!(refused(read(&certificate, &key).unwrap_err()));
+        assert!(read(folder.path(), &key).is_err());
     }
-    std::fs::read(path).map(Zeroizing::new).map_err(failed)
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use muster_runtime::file;
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -19,7 +20,7 @@ const PLACES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 /// The largest file.
-const LARGEST: u64 = 8 << 20;
+const LARGEST: usize = 8 << 20;
 
 /// Why there are none.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +96,12 @@ impl WebRoots {
         looked.unwrap_or_else(|_| Arc::clone(&self.held().roots))
     }
 
+    /// Whether each of those that were `used` counts now.
+    pub(crate) async fn still(&self, used: &Arc<RootCertStore>) -> bool {
+        let counting = self.current().await;
+        Arc::ptr_eq(&counting, used) || used.roots.iter().all(|root| counting.roots.contains(root))
+    }
+
     fn look(&self) -> Arc<RootCertStore> {
         let mut held = self.held();
         let Some(path) = held.file.path() else {
@@ -144,12 +151,7 @@ impl From<Arc<RootCertStore>> for WebRoots {
 }
 
 fn read(path: &Path) -> Result<RootCertStore, WebRootsError> {
-    let failed = |error| WebRootsError::Read(path.to_owned(), error);
-    let length = std::fs::metadata(path).map_err(failed)?.len();
-    if length > LARGEST {
-        return Err(failed(io::Error::other("it is larger than 8 MiB")));
-    }
-    let pem = std::fs::read(path).map_err(failed)?;
+    let pem = file::read(path, LARGEST).map_err(|error| WebRootsError::Read(path.to_owned(), error))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|_| WebRootsError::Pem(path.to_owned()))?;
@@ -164,6 +166,7 @@ fn read(path: &Path) -> Result<RootCertStore, WebRootsError> {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::stat::Mode;
     use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
     use super::*;
@@ -199,5 +202,27 @@ mod tests {
         assert_eq!(roots.current().await.len(), 2);
         replace(&pem(3));
         assert_eq!(roots.current().await.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_file_of_certificates_holds_nobody_and_those_before_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("roots.pem");
+        let content = pem(1);
+        std::fs::write(&path, &content).unwrap();
+        let roots = WebRoots::open(Some(&path)).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        assert_eq!(roots.current().await.len(), 1);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(roots.current().await.len(), 1);
+        std::fs::remove_dir(&path).unwrap();
+        let two = pem(2);
+        let padded = |length: usize| two.clone() + &" ".repeat(length - two.len());
+        std::fs::write(&path, padded(LARGEST + 1)).unwrap();
+        assert_eq!(roots.current().await.len(), 1);
+        std::fs::write(&path, padded(LARGEST)).unwrap();
+        assert_eq!(roots.current().await.len(), 2);
     }
 }

@@ -5,6 +5,7 @@
 
 mod floods;
 mod host_cgroups;
+mod host_forgers;
 mod host_pids;
 mod host_setid;
 mod host_slow_programs;

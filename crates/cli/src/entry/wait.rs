@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use muster_identity::EntryId;
 use muster_proto::delivery::{FollowRequest, FollowResponse, delivery_client::DeliveryClient};
+use tonic::{Code, Status};
 
 use crate::{
     args::ServerSocket,
@@ -11,6 +12,9 @@ use crate::{
     failure::Failure,
     output::Style,
 };
+
+/// When a server that has no room for one more that follows is asked again.
+const AGAIN: Duration = Duration::from_millis(500);
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Wait {
@@ -31,14 +35,16 @@ impl Wait {
             return Ok(());
         };
         let what = format!("entry {id} was created, but could not be followed to the nodes");
-        match tokio::time::timeout(
-            Duration::from_secs(seconds.into()),
-            follow(socket, id, style, &what),
-        )
-        .await
-        {
-            Ok(outcome) => outcome,
-            Err(_) => Err(
+        let mut full = None;
+        let following = follow(socket, id, style, &what, &mut full);
+        let followed = tokio::time::timeout(Duration::from_secs(seconds.into()), following).await;
+        match (followed, full) {
+            (Ok(outcome), _) => outcome,
+            (Err(_), Some(refused)) => {
+                Err(Failure::status(what, &refused)
+                    .next("it arrives unwatched too; do not create it once more"))
+            }
+            (Err(_), None) => Err(
                 Failure::refused(what, format!("not on all nodes after {seconds} s"))
                     .next("`muster node list` shows the nodes; it arrives when they answer again"),
             ),
@@ -46,13 +52,29 @@ impl Wait {
     }
 }
 
-async fn follow(socket: &ServerSocket, id: &EntryId, style: &Style, what: &str) -> Result<(), Failure> {
-    let status = |status: tonic::Status| Failure::status(what, &status);
+/// Follows the entry until it is everywhere. `full` is the server's word while it has no room for one more that follows.
+async fn follow(
+    socket: &ServerSocket,
+    id: &EntryId,
+    style: &Style,
+    what: &str,
+    full: &mut Option<Status>,
+) -> Result<(), Failure> {
+    let status = |status: Status| Failure::status(what, &status);
     let mut client = DeliveryClient::new(connect(&socket.path, Daemon::Server).await?);
     let request = FollowRequest {
         entry_ids: vec![id.to_string()],
     };
-    let mut answers = client.follow(request).await.map_err(status)?.into_inner();
+    let mut answers = loop {
+        match client.follow(request.clone()).await {
+            Err(refused) if refused.code() == Code::ResourceExhausted => {
+                *full = Some(refused);
+                tokio::time::sleep(AGAIN).await;
+            }
+            followed => break followed.map_err(status)?.into_inner(),
+        }
+    };
+    *full = None;
     let progress = style.progress("nodes that have it:");
     while let Some(FollowResponse {
         entitled,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use muster_identity::IdPath;
 
 use crate::{Moment, NodeChallenge, NodeStep, NodeVerifier, NodeVerifyError, Shown};
 
@@ -35,6 +36,10 @@ impl<V> Bounded<V> {
 impl<V: NodeVerifier> NodeVerifier for Bounded<V> {
     fn kind(&self) -> &'static str {
         self.0.kind()
+    }
+
+    fn takes_svid(&self, path: &IdPath) -> bool {
+        self.0.takes_svid(path)
     }
 
     async fn begin(&self, shown: Shown) -> Result<NodeStep, NodeVerifyError> {
@@ -112,6 +117,10 @@ mod tests {
             "fake"
         }
 
+        fn takes_svid(&self, _: &IdPath) -> bool {
+            false
+        }
+
         async fn begin(&self, _: Shown) -> Result<NodeStep, NodeVerifyError> {
             let path = NodePath::parse(self.0).unwrap();
             Ok(NodeStep::Attested(AttestedNode::new(
@@ -152,6 +161,13 @@ mod tests {
             .judge(vec![0; MAX_NODE_ANSWER + 1], shown([]).moment)
             .await;
         assert!(matches!(long, Err(NodeVerifyError::Malformed(_))));
+    }
+
+    #[test]
+    fn what_names_nodes_is_passed_on() {
+        let verifier = Bounded::new(FakeNodeVerifier::new(*b"proof").svids_below("/nodes".parse().unwrap()));
+        assert!(verifier.takes_svid(&"/nodes/a".parse().unwrap()));
+        assert!(!verifier.takes_svid(&"/nodesa".parse().unwrap()));
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use muster_identity::UnixTime;
+use muster_identity::{IdPath, UnixTime};
 use muster_pki::bundle::Bundle;
 
 use crate::{
@@ -19,6 +19,7 @@ pub struct FakeNodeVerifier {
     values: Vec<String>,
     challenges: usize,
     reattestation: Reattestation,
+    svids_below: Option<IdPath>,
 }
 
 struct FakeChallenge {
@@ -35,6 +36,7 @@ impl FakeNodeVerifier {
             values: vec!["is:fake".to_owned()],
             challenges: 1,
             reattestation: Reattestation::Possible,
+            svids_below: None,
         }
     }
 
@@ -56,6 +58,13 @@ impl FakeNodeVerifier {
     #[must_use]
     pub fn values(mut self, values: &[&str]) -> Self {
         self.values = values.iter().map(|value| (*value).to_owned()).collect();
+        self
+    }
+
+    /// Says that it takes SVIDs whose paths lie below this one.
+    #[must_use]
+    pub fn svids_below(mut self, path: IdPath) -> Self {
+        self.svids_below = Some(path);
         self
     }
 
@@ -81,6 +90,12 @@ impl FakeNodeVerifier {
 impl NodeVerifier for FakeNodeVerifier {
     fn kind(&self) -> &'static str {
         "fake"
+    }
+
+    fn takes_svid(&self, path: &IdPath) -> bool {
+        self.svids_below
+            .as_ref()
+            .is_some_and(|below| path.is_under(below))
     }
 
     async fn begin(&self, shown: Shown) -> Result<NodeStep, NodeVerifyError> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use muster_identity::IdPath;
 use muster_plugin_api::{
     AttestedNode, NodePath, NodePathError, NodeStep, NodeVerifier, NodeVerifyError, Reattestation, Shown,
 };
@@ -84,6 +85,11 @@ impl K8sPsatVerifier {
 impl NodeVerifier for K8sPsatVerifier {
     fn kind(&self) -> &'static str {
         KIND
+    }
+
+    /// Tokens of clusters alone.
+    fn takes_svid(&self, _: &IdPath) -> bool {
+        false
     }
 
     async fn begin(&self, shown: Shown) -> Result<NodeStep, NodeVerifyError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_lc_rs::rand;
-use muster_identity::TrustDomain;
+use muster_identity::{IdPath, TrustDomain};
 use muster_pki::bundle::{Bundle, BundleFileError};
 use muster_pki::x509::{CertificateDer, Chain, ChainError, VerifiedChain};
 use muster_pki::{KeyKind, PublicKey, SignatureScheme};
@@ -55,6 +55,19 @@ pub enum Mode {
         /// What their paths begin with, with a slash at either end. It is not part of the node's name.
         prefix: String,
     },
+}
+
+impl Mode {
+    /// What is left of the path of an SVID of our own, if that proves a node.
+    fn below_prefix<'p>(&self, path: &'p IdPath) -> Option<&'p str> {
+        match self {
+            Self::ExternalPki { .. } => None,
+            Self::Spiffe { prefix } => path
+                .as_str()
+                .strip_prefix(prefix.as_str())
+                .filter(|rest| !rest.is_empty()),
+        }
+    }
 }
 
 /// Takes nodes that hold the key of a certificate.
@@ -179,6 +192,10 @@ impl NodeVerifier for X509popVerifier {
         KIND
     }
 
+    fn takes_svid(&self, path: &IdPath) -> bool {
+        self.0.rules.settings.mode.below_prefix(path).is_some()
+    }
+
     async fn begin(&self, shown: Shown) -> Result<NodeStep, NodeVerifyError> {
         let shown_first = self.0.run(move |rules| {
             let chain = rules.shown(&shown)?;
@@ -279,7 +296,7 @@ impl Rules {
                     svid_path: None,
                 })
             }
-            Mode::Spiffe { prefix } => {
+            mode @ Mode::Spiffe { .. } => {
                 let (id, chain) = chain
                     .verify_svid(&moment.bundle, moment.now)
                     .map_err(|error| denied(&error))?;
@@ -287,8 +304,7 @@ impl Rules {
                 if !id.is_member_of(&self.trust_domain) {
                     return Err(denied(&"it is of another trust domain"));
                 }
-                let svid_path = id.path().as_str().strip_prefix(prefix.as_str());
-                let svid_path = svid_path.filter(|rest| !rest.is_empty()).ok_or_else(|| {
+                let svid_path = mode.below_prefix(id.path()).ok_or_else(|| {
                     NodeVerifyError::Denied(
                         "the path of the SVID does not begin with the prefix of nodes".to_owned(),
                     )

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use muster_identity::FactSource;
-use muster_plugin_api::{AttestError, Caller, Hope};
+use muster_plugin_api::{AttestError, Caller, CallerEvidence, Hope};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
@@ -31,16 +31,19 @@ impl Executables {
 
     /// The path and the hash of what `caller` runs, which must still be what its evidence says.
     pub(super) async fn measure(&self, caller: &Caller, uid: u32) -> Result<Findings, AttestError> {
-        let mut found = Findings::default();
         let (file, state, link) = match open_running(caller) {
             Ok(running) => running,
             Err(reason) => {
                 caller.check_alive()?;
-                found.lack("path:", Hope::MayHeal, &reason);
-                found.lack("sha256:", Hope::MayHeal, &reason);
-                return Ok(found);
+                return Ok(unknown(Hope::MayHeal, &reason));
             }
         };
+        if !runs_as_its_file_says(&state, caller.evidence()) {
+            let reason =
+                "its executable is a set-id file and it has not the ids of one: it may only show that file";
+            return Ok(unknown(Hope::Final, reason));
+        }
+        let mut found = Findings::default();
         match path_of(&link, &state) {
             Ok(path) => found.state("path", path, FactSource::Executable),
             Err(reason) => found.lack("path:", Hope::Final, reason),
@@ -75,6 +78,25 @@ impl Executables {
         }
         hasher.hash(uid, file, state.version).await
     }
+}
+
+/// Neither path nor hash is known, for one reason.
+fn unknown(hope: Hope, reason: &str) -> Findings {
+    let mut found = Findings::default();
+    found.lack("path:", hope, reason);
+    found.lack("sha256:", hope, reason);
+    found
+}
+
+/// Whether the process has the ids that an exec of this file gives: the owner of a set-user-id file among its user ids, the group of a
+/// set-group-id file among its group ids.
+///
+/// A user can have a process of his own show any file that he may read and run (a child in a user namespace that shares its memory and calls
+/// `PR_SET_MM_MAP`), but gains no ids by it. An exec under `no_new_privs` or from a `nosuid` mount gives none either, and a program may have
+/// given them up: these are refused too, since nothing tells them from a forged one.
+fn runs_as_its_file_says(state: &FileState, evidence: &CallerEvidence) -> bool {
+    state.set_uid.is_none_or(|owner| evidence.uids.contains(owner))
+        && state.set_gid.is_none_or(|group| evidence.gids.contains(group))
 }
 
 /// The file that runs, without reading it and without asking its file system: a FUSE daemon may never answer.

@@ -1,5 +1,5 @@
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -24,6 +24,11 @@ impl Process {
     }
 
     fn caller(&self) -> FakeCaller {
+        let me = fs::metadata(format!("/proc/{}", self.0.id())).unwrap();
+        self.caller_as(Ids::same(me.uid()), Ids::same(me.gid()))
+    }
+
+    fn caller_as(&self, uids: Ids, gids: Ids) -> FakeCaller {
         let folder = format!("/proc/{}", self.0.id());
         // The child runs its own program when its link says so; until then it is a copy of the test.
         let own = fs::read_link("/proc/self/exe").unwrap();
@@ -31,11 +36,10 @@ impl Process {
             std::thread::yield_now();
         }
         let exe = fs::metadata(format!("{folder}/exe")).unwrap();
-        let me = fs::metadata(&folder).unwrap();
         FakeCaller::new(Path::new(&folder))
             .pid(self.0.id())
-            .uids(Ids::same(me.uid()))
-            .gids(Ids::same(me.gid()))
+            .uids(uids)
+            .gids(gids)
             .executable(FileId {
                 device: exe.dev(),
                 inode: exe.ino(),
@@ -216,6 +220,43 @@ async fn nothing_is_stated_of_a_set_id_program() {
         let attestation = unix().attest(caller.caller()).await.unwrap();
         assert!(attestation.facts.is_empty());
         assert!(attestation.gaps.iter().all(|gap| gap.hope() == Hope::Final));
+    }
+}
+
+#[tokio::test]
+async fn a_set_id_file_counts_only_for_a_process_with_its_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = program(folder.path(), "workload");
+    let process = Process::run(&path);
+    let file = fs::metadata(&path).unwrap();
+    let (owner, group) = (Ids::same(file.uid()), Ids::same(file.gid()));
+    let (user, users) = (Ids::same(file.uid() + 1), Ids::same(file.gid() + 1));
+    for (mode, uids, gids, known) in [
+        (0o755, user, users, true),
+        (0o4755, owner, users, true),
+        (0o4755, user, group, false),
+        (0o2755, user, group, true),
+        (0o2755, owner, users, false),
+        (0o6755, owner, group, true),
+        (0o6755, owner, users, false),
+        (0o6755, user, group, false),
+    ] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let caller = process.caller_as(uids, gids);
+        let attestation = unix().attest(caller.caller()).await.unwrap();
+        let stated = |word: &str| {
+            let mut facts = attestation.facts.iter();
+            facts.any(|fact| fact.selector().value().starts_with(word))
+        };
+        let case = format!("{mode:o} as {uids:?} {gids:?}: {attestation:?}");
+        assert!(stated("uid:"), "{case}");
+        assert_eq!((stated("path:"), stated("sha256:")), (known, known), "{case}");
+        let told = |gap: &&Gap| gap.to_string().contains("set-id file") && gap.hope() == Hope::Final;
+        assert_eq!(
+            attestation.gaps.iter().filter(told).count(),
+            if known { 0 } else { 2 },
+            "{case}"
+        );
     }
 }
 

@@ -15,7 +15,7 @@ use muster_proto::spire::types::{self, permission_denied_details::Reason};
 use tonic::Code;
 
 use crate::admission::{Full, Ticket};
-use crate::api::{Caller, Context, Refusal};
+use crate::api::{Caller, Context, Refusal, scope};
 use crate::ca::{Holder, X509Request};
 use crate::nodes::{self, Join, JoinError};
 use crate::registry::{CommitError, NodeKey, NodeSvid, TokenHash, View};
@@ -166,9 +166,11 @@ impl Proof {
         }
     }
 
-    fn decide(&self, view: &View, key: NodeKey, now: UnixTime) -> Result<Join, JoinError> {
+    fn decide(&self, context: &Context, view: &View, key: NodeKey, now: UnixTime) -> Result<Join, JoinError> {
         match self {
-            Proof::Token { token, .. } => nodes::join(view, token, key, now),
+            Proof::Token { token, .. } => nodes::join(view, token, key, now, |grant, node, alias| {
+                scope::redeem(&context.surroundings(view), grant, node, alias)
+            }),
             Proof::Rejoin { id, .. } => nodes::rejoin(view, id, key, now),
             Proof::Attested { kind, node, .. } => attested(view, kind, node, now),
         }
@@ -248,15 +250,18 @@ async fn let_in(context: &Context, proof: Proof) -> Result<(X509Svid, bool), Ref
     }
     let public_key = key_of(context, proof.csr().to_vec()).await?;
     let key = NodeKey::of(&public_key);
-    // In turn with changes of grants: when the deletion of one is answered, nobody comes in by it.
-    let _turn = match proof.is_by_grant(&context.registry.view()) {
-        true => Some(context.one_at_a_time.turn().await),
-        false => None,
-    };
+    let mut turn = None;
     let mut signed: Option<X509Svid> = None;
     for _ in 0..TRIES {
+        let mut view = context.registry.view();
+        // In turn with changes of grants: when the deletion of one is answered, nobody comes in by it. Asked of the very view that is decided by: a token may be
+        // made by a grant while it is being redeemed already.
+        if turn.is_none() && proof.is_by_grant(&view) {
+            turn = Some(context.one_at_a_time.turn().await);
+            view = context.registry.view();
+        }
         let now = context.clock.now();
-        let join = proof.decide(&context.registry.view(), key, now)?;
+        let join = proof.decide(context, &view, key, now)?;
         // Signed before the token is consumed: what fails in between leaves the token as it was.
         let svid = match signed.take() {
             Some(svid) => svid,
@@ -326,7 +331,10 @@ impl From<JoinError> for Refusal {
             JoinError::MustReattest(_) => {
                 denied(&format!("failed to attest: {error}"), Reason::AgentMustReattest)
             }
-            JoinError::Used | JoinError::OtherKind(_) | JoinError::GrantEnded(_) => {
+            JoinError::Used
+            | JoinError::OtherKind(_)
+            | JoinError::GrantEnded(_)
+            | JoinError::NotAllowed(_) => {
                 Self::new(Code::PermissionDenied, format!("failed to attest: {error}"))
             }
             JoinError::NoName(_) => Self::internal(format!("failed to attest: {error}")),

@@ -1,8 +1,8 @@
 //! The decision: what grants allow, by the state before and after. Pure.
 //!
 //! That name, parent and selectors lie inside is not enough. Two more things would lead out of a grant: an ID below which others' entries hang hands them to other
-//! nodes when it gets another parent; and an ID that has power (an administrator's, a downstream server's, the subject of a grant) gives that power to whoever gets
-//! the ID. Both are for those who may touch what hangs there.
+//! nodes when it gets another parent; and an ID that has power (an administrator's, a downstream server's, the subject of a grant, one that proves a node) gives that
+//! power to whoever gets the ID. Both are for those who may touch what hangs there.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use muster_identity::{DnsName, EntrySpec, Grant, GrantName, Lifetime, Outside, S
 
 use crate::{
     ca::{Holder, Lifetimes},
+    node_attestors::NodeAttestors,
     registry::{GrantRecord, View},
 };
 
@@ -25,6 +26,7 @@ pub(in crate::api) struct Surroundings<'a> {
     pub(in crate::api) view: &'a View,
     pub(in crate::api) admin_ids: &'a BTreeSet<SpiffeId>,
     pub(in crate::api) lifetimes: &'a Lifetimes,
+    pub(in crate::api) node_attestors: &'a NodeAttestors,
 }
 
 /// Entries that are about to be made by grants, and are not in the view yet.
@@ -61,6 +63,13 @@ pub(in crate::api) enum Denied {
         id: SpiffeId,
         power: Power,
     },
+    /// An ID that has power hangs below.
+    #[error("outside grant {grant}: below {id} hangs an entry whose SPIFFE ID {power}; ask an administrator")]
+    PowerBelow {
+        grant: GrantName,
+        id: SpiffeId,
+        power: Power,
+    },
     /// The node lies outside.
     #[error("outside grant {grant}: the node {id} lies under none of its parents")]
     Node { grant: GrantName, id: SpiffeId },
@@ -89,6 +98,12 @@ pub(in crate::api) enum Power {
     /// It holds a grant itself.
     #[error("holds a grant")]
     Grant,
+    /// Its certificate lets a node in, and that node has all that hangs below it, whoever hung it there.
+    #[error("proves a node to this server's node attestor {by}, which no grant can give")]
+    Node {
+        /// The kind of the attestor.
+        by: &'static str,
+    },
 }
 
 impl Planned {
@@ -119,7 +134,7 @@ pub(super) fn entry<'g>(
             .map_err(|outside| Denied::outside(grant, outside))?;
         if moves(before, after.as_ref()) {
             for spec in [before, after.as_ref()].into_iter().flatten() {
-                keeps_together(grant, surroundings.view, &spec.spiffe_id)?;
+                keeps_together(grant, surroundings, &spec.spiffe_id)?;
             }
         }
         if let Some(after) = &after {
@@ -154,7 +169,14 @@ pub(super) fn mint<'g>(
                 .try_for_each(|name| grant.covers_dns_name(name))
         };
         inside().map_err(|outside| Denied::outside(grant, outside))?;
-        powerless(grant, surroundings, mint.id)
+        match powerless(grant, surroundings, mint.id) {
+            // Nodes prove themselves by certificates. It is the last power that is looked for: the ID has no other.
+            Err(Denied::Power {
+                power: Power::Node { .. },
+                ..
+            }) if mint.verb == Verb::JwtSvidMint => Ok(()),
+            decided => decided,
+        }
     });
     allowed.map(|(held, ())| &held.grant)
 }
@@ -176,7 +198,8 @@ pub(super) fn token<'g>(
                 id: node.clone(),
             });
         }
-        keeps_together(grant, surroundings.view, node)?;
+        keeps_together(grant, surroundings, node)?;
+        powerless(grant, surroundings, node)?;
         let Some(alias) = alias else { return Ok(()) };
         if grant.max_lifetime.is_some() || grant.max_entries.is_some() {
             return Err(Denied::Bounded {
@@ -185,7 +208,7 @@ pub(super) fn token<'g>(
         }
         grant.needs(Verb::EntryAlias).map_err(outside)?;
         grant.covers_id(alias).map_err(outside)?;
-        keeps_together(grant, surroundings.view, alias)?;
+        keeps_together(grant, surroundings, alias)?;
         powerless(grant, surroundings, alias)
     });
     allowed.map(|(held, ())| held)
@@ -235,45 +258,59 @@ fn moves(before: Option<&EntrySpec>, after: Option<&EntrySpec>) -> bool {
     }
 }
 
-/// Everything that hangs below the ID lies inside the grant.
-fn keeps_together(grant: &Grant, view: &View, id: &SpiffeId) -> Result<(), Denied> {
-    let Some(below) = view.below(id, MOST_BELOW) else {
+/// Everything that hangs below the ID lies inside the grant, and has no power that the grant could not give: whoever gets the ID gets it too.
+fn keeps_together(grant: &Grant, surroundings: &Surroundings<'_>, id: &SpiffeId) -> Result<(), Denied> {
+    let Some(below) = surroundings.view.below(id, MOST_BELOW) else {
         return Err(Denied::TooMuchBelow {
             grant: grant.name.clone(),
             id: id.clone(),
         });
     };
     // Which ones is not said: what lies outside is not shown.
-    match below
-        .into_iter()
-        .any(|found| grant.covers(&found.entry.spec).is_err())
-    {
-        true => Err(Denied::Below {
+    if below.iter().any(|found| grant.covers(&found.entry.spec).is_err()) {
+        return Err(Denied::Below {
             grant: grant.name.clone(),
             id: id.clone(),
+        });
+    }
+    let mut ids = below.iter().map(|found| &found.entry.spec.spiffe_id);
+    match ids.find_map(|id| power_beyond(grant, surroundings, id)) {
+        Some(power) => Err(Denied::PowerBelow {
+            grant: grant.name.clone(),
+            id: id.clone(),
+            power,
         }),
-        false => Ok(()),
+        None => Ok(()),
     }
 }
 
 /// The ID can do nothing that the grant could not give it.
 fn powerless(grant: &Grant, surroundings: &Surroundings<'_>, id: &SpiffeId) -> Result<(), Denied> {
+    match power_beyond(grant, surroundings, id) {
+        Some(power) => Err(Denied::Power {
+            grant: grant.name.clone(),
+            id: id.clone(),
+            power,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// What the ID can do that the grant could not give it.
+fn power_beyond(grant: &Grant, surroundings: &Surroundings<'_>, id: &SpiffeId) -> Option<Power> {
     let view = surroundings.view;
-    let power =
-        if surroundings.admin_ids.contains(id) || (view.is_admin(id) && !grant.verbs.has(Verb::EntryAdmin)) {
-            Power::Admin
-        } else if view.has_downstream(id) && !grant.verbs.has(Verb::EntryDownstream) {
-            Power::Downstream
-        } else if view.has_grant(&Subject::Id(id.clone())) {
-            Power::Grant
-        } else {
-            return Ok(());
-        };
-    Err(Denied::Power {
-        grant: grant.name.clone(),
-        id: id.clone(),
-        power,
-    })
+    let admin =
+        surroundings.admin_ids.contains(id) || (view.is_admin(id) && !grant.verbs.has(Verb::EntryAdmin));
+    if admin {
+        Some(Power::Admin)
+    } else if view.has_downstream(id) && !grant.verbs.has(Verb::EntryDownstream) {
+        Some(Power::Downstream)
+    } else if view.has_grant(&Subject::Id(id.clone())) {
+        Some(Power::Grant)
+    } else {
+        let taking = surroundings.node_attestors.takes_svid(id.path());
+        taking.map(|by| Power::Node { by })
+    }
 }
 
 impl Denied {

@@ -9,23 +9,44 @@ use muster_identity::{
     Attributes, Entry, EntryId, EntrySpec, Grant, IdPath, Lifetime, Revision, SelectorSet, SelectorTypes,
     SpiffeId, StoreId, Subject, TrustDomain, UnixTime, Verb, VerbSet,
 };
+use muster_pki::{KeyAlgorithm, LocalKey, Signer};
+use muster_plugin_api::fake::FakeNodeVerifier;
 use muster_runtime::Stop;
 use proptest::prelude::*;
 
 use super::{
     Mint, Scope,
     decide::{Denied, Planned, Power, Surroundings},
+    redeem,
 };
 use crate::{
     ca::{Lifetimes, OverCap},
-    registry::{Change, Committer, Expect, NodeRecord, Registry, Tree, View, entries, grants, node_bytes},
+    node_attestors::NodeAttestors,
+    nodes::{JoinError, join, new_token},
+    registry::{
+        Change, Committer, Expect, NodeKey, NodeRecord, Registry, TokenGrant, Tree, View, entries, grants,
+        node_bytes,
+    },
     store::Memory,
 };
 
 const IDS: &[&str] = &[
-    "/ai", "/ai/a", "/ai/b", "/ai/boss", "/ai/root", "/aix", "/prod", "/prod/db", "/robot",
+    "/ai",
+    "/ai/a",
+    "/ai/b",
+    "/ai/boss",
+    "/ai/rack/one",
+    "/ai/root",
+    "/aix",
+    "/prod",
+    "/prod/db",
+    "/robot",
 ];
+/// Those that can do more than be shown, whatever is registered: a node, an administrator, subjects of grants.
+const POWERS: &[&str] = &["/ai/boss", "/ai/rack/one", "/ai/root", "/robot"];
 const NODES: &[&str] = &["/spire/agent/join_token/n0", "/spire/agent/join_token/n1"];
+/// The node that redeems the token a-fresh-one.
+const FRESH: &str = "/spire/agent/join_token/a-fresh-one";
 const SERVER: &str = "/spire/server";
 const PREFIXES: &[&str] = &[
     "",
@@ -159,6 +180,7 @@ struct World {
     registry: Registry,
     admin_ids: BTreeSet<SpiffeId>,
     lifetimes: Lifetimes,
+    node_attestors: NodeAttestors,
     held: Vec<Grant>,
     next: u32,
 }
@@ -174,6 +196,7 @@ impl World {
             registry,
             admin_ids: [id("/ai/root")].into(),
             lifetimes: lifetimes(),
+            node_attestors: node_attestors(),
             held,
             next: 0,
         };
@@ -193,6 +216,15 @@ impl World {
             world.registry.commit(entries::create(&entry)).await.ok();
         }
         world
+    }
+
+    fn surroundings<'a>(&'a self, view: &'a View) -> Surroundings<'a> {
+        Surroundings {
+            view,
+            admin_ids: &self.admin_ids,
+            lifetimes: &self.lifetimes,
+            node_attestors: &self.node_attestors,
+        }
     }
 
     async fn commit(&self, changes: Vec<Change>) {
@@ -218,11 +250,7 @@ impl World {
             .filter_map(|grant| view.grant(&grant.name))
             .cloned();
         let scope = Scope::Grants(records.collect());
-        let surroundings = Surroundings {
-            view: &view,
-            admin_ids: &self.admin_ids,
-            lifetimes: &self.lifetimes,
-        };
+        let surroundings = self.surroundings(&view);
         let at = |index: &usize| view.entries().nth(index % view.entry_count().max(1));
         let planned = Planned::default();
         let (before, after, changes) = match ask {
@@ -267,8 +295,10 @@ impl World {
                     self.held.iter().any(|grant| under(id, &grant.paths)),
                     "{id} was minted"
                 );
+                // Nobody comes in as a node by a token.
+                let harmless = *verb == Verb::JwtSvidMint && *id == self::id("/ai/rack/one");
                 assert!(
-                    !self.admin_ids.contains(id) && *id != self::id("/ai/boss"),
+                    harmless || !POWERS.contains(&id.path().as_str()),
                     "{id} has power"
                 );
                 return Ok((None, None));
@@ -324,6 +354,26 @@ impl World {
         });
         (entries, nodes.collect())
     }
+
+    /// On which nodes there are names with power, and by which entries.
+    fn powers(&self) -> BTreeSet<(&'static str, EntryId)> {
+        let view: Arc<View> = self.registry.view();
+        let on = |node: &'static str| {
+            let set = view.entitled_set(&id(node));
+            let with = set
+                .iter()
+                .filter(|found| POWERS.contains(&found.entry.spec.spiffe_id.path().as_str()));
+            with.map(|found| (node, found.entry.id.clone()))
+                .collect::<Vec<_>>()
+        };
+        NODES.iter().flat_map(|node| on(node)).collect()
+    }
+}
+
+/// One that takes SVIDs below /ai/rack as the proof of a node.
+fn node_attestors() -> NodeAttestors {
+    let verifier = FakeNodeVerifier::new(*b"proof").svids_below("/ai/rack".parse().unwrap());
+    NodeAttestors::of(vec![Arc::new(verifier)])
 }
 
 fn under(id: &SpiffeId, prefixes: &[IdPath]) -> bool {
@@ -368,14 +418,16 @@ proptest! {
             let mut world = World::new(held, there).await;
             let outside = world.outside();
             for ask in &asked {
+                let powers = world.powers();
                 let Ok((before, after)) = world.ask(ask).await else { continue };
                 for spec in [&before, &after].into_iter().flatten() {
                     assert!(world.inside(spec), "{ask:?} touched {spec:?}");
                 }
                 if let Some(after) = &after {
                     let path = after.spiffe_id.path().as_str();
-                    assert!(!["/ai/root", "/ai/boss", "/robot"].contains(&path), "{path} has power");
+                    assert!(!POWERS.contains(&path), "{path} has power");
                 }
+                assert!(world.powers().is_subset(&powers), "{ask:?} gave a name with power to a node");
                 assert_eq!(world.outside(), outside, "{ask:?} changed something outside");
             }
             let view = world.registry.view();
@@ -400,6 +452,15 @@ fn registrar() -> Grant {
         max_lifetime: None,
         max_entries: None,
         expires_at: None,
+    }
+}
+
+/// A registrar of /ai with these verbs besides.
+fn registrar_and_more(verbs: &[Verb]) -> Grant {
+    let grant = registrar();
+    Grant {
+        verbs: grant.verbs.iter().chain(verbs.iter().copied()).collect(),
+        ..grant
     }
 }
 
@@ -470,6 +531,86 @@ fn a_name_with_power_is_not_given_by_a_grant() {
 }
 
 #[test]
+fn a_name_that_proves_a_node_is_not_given_by_a_grant() {
+    runtime().block_on(async {
+        let there = vec![plain("/ai/rack/two", NODES[0]), plain("/ai/a", NODES[0])];
+        let mut world = World::new(vec![registrar_and_more(&[Verb::JwtSvidMint])], there).await;
+        let at = |world: &World, path| {
+            let view = world.registry.view();
+            let found = view
+                .entries()
+                .position(|found| found.entry.spec.spiffe_id == id(path));
+            found.unwrap()
+        };
+        let (two, a) = (at(&world, "/ai/rack/two"), at(&world, "/ai/a"));
+        for ask in [
+            Ask::Create(plain("/ai/rack/one", NODES[1])),
+            Ask::Create(plain("/ai/rack/one", "/ai/a")),
+            Ask::Update(a, plain("/ai/rack/one", NODES[0])),
+            // One that is there already: neither to another node nor to other workloads.
+            Ask::Update(two, plain("/ai/rack/two", NODES[1])),
+            Ask::Update(
+                two,
+                EntrySpec {
+                    selectors: ["unix:uid:2".parse().unwrap()].into_iter().collect(),
+                    ..plain("/ai/rack/two", NODES[0])
+                },
+            ),
+            Ask::Mint(Verb::X509SvidMint, id("/ai/rack/one")),
+        ] {
+            match world.ask(&ask).await {
+                Err(denied @ Denied::Power { .. }) => {
+                    let text = denied.to_string();
+                    assert!(
+                        text.contains("proves a node to this server's node attestor fake"),
+                        "{text}"
+                    );
+                    assert!(text.ends_with("ask an administrator"), "{text}");
+                }
+                other => panic!("{ask:?}: {other:?}"),
+            }
+        }
+        for allowed in [
+            // A token lets no node in.
+            Ask::Mint(Verb::JwtSvidMint, id("/ai/rack/one")),
+            Ask::Mint(Verb::X509SvidMint, id("/ai/racks")),
+            Ask::Update(a, plain("/ai/a", NODES[1])),
+            Ask::Delete(two),
+        ] {
+            world.ask(&allowed).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn an_id_below_which_a_name_with_power_hangs_does_not_change_hands() {
+    runtime().block_on(async {
+        for (path, power) in [
+            ("/ai/rack/one", Power::Node { by: "fake" }),
+            ("/ai/boss", Power::Grant),
+            ("/ai/root", Power::Admin),
+        ] {
+            // An administrator hung it there: whoever gets /ai/a gets it too.
+            let there = vec![plain("/ai/b", "/ai/a"), plain(path, "/ai/b")];
+            let grant = registrar_and_more(&[Verb::TokenCreate, Verb::EntryAlias]);
+            let mut world = World::new(vec![grant.clone()], there).await;
+            let pulled = world.ask(&Ask::Create(plain("/ai/a", NODES[1]))).await;
+            match pulled {
+                Err(Denied::PowerBelow { power: found, .. }) => assert_eq!(found, power, "{path}"),
+                other => panic!("{path}: {other:?}"),
+            }
+            let view = world.registry.view();
+            let scope = Scope::Grants(vec![view.grant(&grant.name).unwrap().clone()]);
+            let token = scope.token(&world.surroundings(&view), &id(NODES[1]), Some(&id("/ai/a")));
+            assert!(
+                matches!(token, Err(Denied::PowerBelow { .. })),
+                "{path}: {token:?}"
+            );
+        }
+    });
+}
+
+#[test]
 fn a_grant_makes_as_many_entries_as_it_may_and_again_when_some_are_gone() {
     runtime().block_on(async {
         let grant = Grant {
@@ -503,11 +644,7 @@ fn a_batch_can_not_share_the_last_place() {
         let world = World::new(vec![grant.clone()], vec![]).await;
         let view = world.registry.view();
         let scope = Scope::Grants(vec![view.grant(&grant.name).unwrap().clone()]);
-        let surroundings = Surroundings {
-            view: &view,
-            admin_ids: &world.admin_ids,
-            lifetimes: &world.lifetimes,
-        };
+        let surroundings = world.surroundings(&view);
         let mut planned = Planned::default();
         let first = scope.entry(&surroundings, &planned, None, Some(plain("/ai/a", NODES[0])));
         planned.add(&first.unwrap().1.unwrap());
@@ -528,11 +665,7 @@ fn a_token_lets_no_node_in_below_which_others_entries_hang() {
         let world = World::new(vec![grant.clone()], there).await;
         let view = world.registry.view();
         let scope = Scope::Grants(vec![view.grant(&grant.name).unwrap().clone()]);
-        let surroundings = Surroundings {
-            view: &view,
-            admin_ids: &world.admin_ids,
-            lifetimes: &world.lifetimes,
-        };
+        let surroundings = world.surroundings(&view);
         let token =
             |node: &str, alias: Option<&str>| scope.token(&surroundings, &id(node), alias.map(id).as_ref());
         token(NODES[1], None).unwrap();
@@ -551,6 +684,117 @@ fn a_token_lets_no_node_in_below_which_others_entries_hang() {
     });
 }
 
+/// What the grant becomes after a token was made by it, what is hung somewhere meanwhile, and what the node hears.
+struct Meanwhile {
+    change: fn(&mut Grant),
+    hung: Vec<EntrySpec>,
+    expected: Result<(), &'static str>,
+}
+
+#[test]
+fn a_token_is_judged_anew_when_it_is_redeemed() {
+    let hung = |hung: Vec<EntrySpec>, expected| Meanwhile {
+        change: |_| {},
+        hung,
+        expected,
+    };
+    let narrowed = |change: fn(&mut Grant), says| Meanwhile {
+        change,
+        hung: Vec::new(),
+        expected: Err(says),
+    };
+    let admin = EntrySpec {
+        admin: true,
+        ..plain("/ai/a", NODES[1])
+    };
+    let others = Err("entries outside of it hang below");
+    let cases = [
+        hung(vec![], Ok(())),
+        hung(vec![plain("/ai/b", "/ai/a")], Ok(())),
+        // Below the node, below its second name, further below.
+        hung(vec![plain("/prod/db", FRESH)], others),
+        hung(vec![plain("/prod/db", "/ai/a")], others),
+        hung(
+            vec![plain("/ai/b", "/ai/a"), plain("/ai/boss", "/ai/b")],
+            Err("holds a grant"),
+        ),
+        // The second name has come to power.
+        hung(vec![admin], Err("is an administrator")),
+        narrowed(
+            |grant| grant.verbs = [Verb::EntryAlias].into_iter().collect(),
+            "token.create",
+        ),
+        narrowed(
+            |grant| grant.verbs = [Verb::TokenCreate].into_iter().collect(),
+            "entry.alias",
+        ),
+        narrowed(
+            |grant| grant.parents = [NODES[0].parse().unwrap()].into(),
+            "lies under none of its parents",
+        ),
+        narrowed(
+            |grant| grant.paths = ["/ai/b".parse().unwrap()].into(),
+            "under none of its paths",
+        ),
+        narrowed(|grant| grant.max_entries = Some(9), "bounds lifetimes or entries"),
+    ];
+    runtime().block_on(async {
+        for (at, meanwhile) in cases.into_iter().enumerate() {
+            let Meanwhile {
+                change,
+                hung,
+                expected,
+            } = meanwhile;
+            let grant = registrar_and_more(&[Verb::TokenCreate, Verb::EntryAlias]);
+            let mut world = World::new(vec![grant.clone()], Vec::new()).await;
+            let view = world.registry.view();
+            let record = view.grant(&grant.name).unwrap().clone();
+            let (node, alias) = (id(FRESH), id("/ai/a"));
+            let scope = Scope::Grants(vec![record.clone()]);
+            let made = scope.token(&world.surroundings(&view), &node, Some(&alias));
+            let (by, _) = made.unwrap().unwrap();
+            assert_eq!(by, TokenGrant::of(&record));
+            world
+                .commit(new_token(
+                    "a-fresh-one",
+                    UnixTime::from_secs(600),
+                    Some(&alias),
+                    Some(&by),
+                ))
+                .await;
+
+            let mut changed = grant.clone();
+            change(&mut changed);
+            if changed != grant {
+                world.commit(grants::update(&record, &changed)).await;
+            }
+            for spec in hung {
+                let entry = world.entry(spec);
+                world.commit(entries::create(&entry)).await;
+            }
+            let view = world.registry.view();
+            let redeemed = join(
+                &view,
+                "a-fresh-one",
+                key(),
+                UnixTime::EPOCH,
+                |grant, node, alias| redeem(&world.surroundings(&view), grant, node, alias),
+            );
+            match (redeemed, expected) {
+                (Ok(joining), Ok(())) => assert_eq!(*joining.id(), node),
+                (Err(JoinError::NotAllowed(text)), Err(says)) => {
+                    assert!(text.contains(says), "case {at}: {text}");
+                }
+                (other, _) => panic!("case {at}: {other:?}"),
+            }
+        }
+    });
+}
+
+fn key() -> NodeKey {
+    NodeKey::of(LocalKey::generate(KeyAlgorithm::EcP256).unwrap().public_key())
+}
+
 #[test]
 fn a_grant_with_bounds_gives_no_node_a_second_name() {
     runtime().block_on(async {
@@ -564,11 +808,7 @@ fn a_grant_with_bounds_gives_no_node_a_second_name() {
             let world = World::new(vec![grant.clone()], Vec::new()).await;
             let view = world.registry.view();
             let scope = Scope::Grants(vec![view.grant(&grant.name).unwrap().clone()]);
-            let surroundings = Surroundings {
-                view: &view,
-                admin_ids: &world.admin_ids,
-                lifetimes: &world.lifetimes,
-            };
+            let surroundings = world.surroundings(&view);
             scope.token(&surroundings, &id(NODES[1]), None).unwrap();
             let denied = scope.token(&surroundings, &id(NODES[1]), Some(&id("/ai/a")));
             let denied = denied.unwrap_err();

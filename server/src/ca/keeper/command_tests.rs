@@ -2,9 +2,9 @@ use tokio::sync::oneshot;
 
 use super::tests::{Heart, heart};
 use super::*;
-use crate::ca::CommandError;
 use crate::ca::authorities::Asked;
 use crate::ca::life::{Authority, Command, Refused, Stage};
+use crate::ca::{CommandError, Tokens};
 use muster_audit::Actor;
 use muster_pki::bundle::AuthorityStanding;
 use muster_pki::x509::verify_x509_svid;
@@ -161,6 +161,28 @@ async fn who_waits_for_an_authority_that_will_never_sign_is_told_so() {
     keeper.settled().await.unwrap();
     assert!(matches!(answer.try_recv().unwrap(), Err(CommandError::KeyGone)));
     assert_eq!(keeper.standing(Kind::Jwt, &next.id), AuthorityStanding::Absent);
+}
+
+#[tokio::test]
+async fn where_tokens_are_disabled_what_signed_them_can_still_be_revoked() {
+    let (heart, _) = started().await;
+    let mut keeper = heart.keeper_with(Tokens::Disabled);
+    keeper.start().await.unwrap();
+    let signed = keeper.held(Kind::Jwt).unwrap().remove(0).id;
+    let refused = keeper.told(Kind::Jwt, Command::Prepare).await;
+    assert!(matches!(
+        refused,
+        Err(CommandError::Refused(Refused::Initializing))
+    ));
+    for (command, then) in [
+        (Command::Taint(signed.clone()), AuthorityStanding::Tainted),
+        (Command::Revoke(signed.clone()), AuthorityStanding::Absent),
+    ] {
+        keeper.told(Kind::Jwt, command).await.unwrap();
+        assert_eq!(keeper.standing(Kind::Jwt, &signed), then);
+    }
+    let keys = heart.keys.list().await.unwrap();
+    assert_eq!(keys.len(), 1, "the key that signs certificates");
 }
 
 #[tokio::test]

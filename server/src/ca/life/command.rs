@@ -23,6 +23,13 @@ pub enum Command {
     Revoke(String),
 }
 
+impl Command {
+    /// Whether it is about what signed, and not about what is to sign.
+    pub fn judges(&self) -> bool {
+        matches!(self, Self::Taint(_) | Self::Revoke(_))
+    }
+}
+
 /// How the bundle has an id that may be of no authority of ours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Published {
@@ -99,7 +106,8 @@ pub fn decide(
     longest_leaf: Duration,
     now: UnixTime,
 ) -> Result<Order, Refused> {
-    if active(held).is_none() {
+    // What signed before can be judged also where nothing is to sign any more.
+    if active(held).is_none() && !command.judges() {
         return Err(Refused::Initializing);
     }
     match command {

@@ -114,6 +114,9 @@ pub enum FetchError {
         "the endpoint asks for a client certificate, which no bundle endpoint may (Federation 5.2.1.3); nothing was sent"
     )]
     AsksForCertificate,
+    /// Whoever answered was let in by what may not count any more.
+    #[error("the certificate authorities of the Web PKI changed while the endpoint was asked")]
+    Distrusted,
     /// No HTTP.
     #[error("the HTTP exchange")]
     Http(#[from] hyper::Error),
@@ -196,9 +199,31 @@ impl Fetcher {
     ) -> Result<Fetched, FetchError> {
         let hold = patience.hold.filter(|_| patience.tag.is_some());
         let longest = self.longest + hold.unwrap_or_default();
-        match tokio::time::timeout(longest, self.follow(url, authentication, patience)).await {
+        let fetching = async {
+            match authentication {
+                Authentication::Web => self.follow_by_the_web(url, patience).await,
+                // Whether the bundle counts still, its owner says.
+                Authentication::Spiffe { .. } => self.follow(url, authentication, patience).await,
+            }
+        };
+        match tokio::time::timeout(longest, fetching).await {
             Ok(fetched) => fetched,
             Err(_) => Err(FetchError::Slow(longest)),
+        }
+    }
+
+    /// Believes by the same authorities from the first connection to the last, and only if each of them counts still when the answer is there: who has the key
+    /// of one that was thrown out may have kept us waiting until then.
+    async fn follow_by_the_web(&self, url: &EndpointUrl, patience: &Patience) -> Result<Fetched, FetchError> {
+        let used = self.roots.current().await;
+        let fixed = Self {
+            roots: Arc::clone(&used).into(),
+            ..self.clone()
+        };
+        let fetched = fixed.follow(url, &Authentication::Web, patience).await?;
+        match self.roots.still(&used).await {
+            true => Ok(fetched),
+            false => Err(FetchError::Distrusted),
         }
     }
 

@@ -516,3 +516,39 @@ async fn an_endpoint_that_can_wait_says_so_and_is_shown_the_tag() {
     let came = endpoint.while_asking(tls, reply, asking).await;
     assert!(matches!(came, Ok(Fetched::Unchanged)), "{came:?}");
 }
+
+#[tokio::test]
+async fn an_authority_that_is_thrown_out_while_the_endpoint_is_asked_does_not_count_for_the_answer() {
+    let (web, other, endpoint) = (Web::new(), Web::new(), Endpoint::bind().await);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("roots.pem");
+    let replace = |authorities: &[&Web]| {
+        let pem: String = authorities.iter().map(|web| web.0.pem()).collect();
+        let new = folder.path().join("new");
+        std::fs::write(&new, pem).unwrap();
+        std::fs::rename(&new, &path).unwrap();
+    };
+    for (before, meanwhile, counts) in [
+        (&[&web][..], &[&web, &other][..], true),
+        (&[&web, &other], &[&web], false),
+        (&[&web], &[&other], false),
+    ] {
+        replace(before);
+        let fetcher = Fetcher::new(
+            LOOPBACK,
+            WebRoots::open(Some(&path)).unwrap(),
+            "a.example".parse().unwrap(),
+        );
+        let reply = |_: &str| {
+            replace(meanwhile);
+            ok(DOCUMENT)
+        };
+        let asking = fetch(&fetcher, &endpoint.url, &Authentication::Web);
+        let tls = Some(web.server("127.0.0.1", |_| {}));
+        let came = endpoint.while_asking(tls, reply, asking).await;
+        match counts {
+            true => assert!(came.is_ok(), "{came:?}"),
+            false => assert!(matches!(came, Err(FetchError::Distrusted)), "{came:?}"),
+        }
+    }
+}

@@ -3,13 +3,14 @@
 //!
 //! Its HTTP/2 is its own, so that it can do what no library does.
 
-#![expect(unsafe_code, reason = "forks")]
+#![expect(unsafe_code, reason = "forks, and moves its own memory")]
 #![expect(
     clippy::unwrap_used,
     reason = "an attacker that can't go on says so by a panic"
 )]
 
 mod floods;
+mod forger;
 mod fuse;
 mod h2;
 mod impostors;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match *args {
         ["exec-and-listen", socket, program] => Some(impostors::exec_and_listen(socket, program)),
+        ["forge", socket, program] => Some(forger::forge(socket, program)),
         ["listen", _] => Some(impostors::listen()),
         [role, socket] => impostors::play(role, socket).or_else(|| floods::play(role, socket, 0)),
         [role, socket, count] => {

@@ -69,6 +69,30 @@ async fn an_svid_of_our_own_is_exchanged_by_its_prefix() {
 }
 
 #[tokio::test]
+async fn it_says_which_svids_it_takes() {
+    let root = ca("our own", None);
+    let (judge, with) = (judge(), trusting(&[&root]));
+    for (id, taken) in [
+        ("spiffe://example.org/spire-exchange/one", true),
+        ("spiffe://example.org/spire-exchange/rack/one", true),
+        ("spiffe://example.org/spire-exchange", false),
+        ("spiffe://example.org/spire-exchanges/one", false),
+        ("spiffe://example.org/web/spire-exchange/one", false),
+    ] {
+        let path = id.strip_prefix("spiffe://example.org").unwrap().parse().unwrap();
+        assert_eq!(judge.takes_svid(&path), taken, "{id}");
+        assert_eq!(
+            attest(&svid(&root, id), &judge, &with).await.is_ok(),
+            taken,
+            "{id}"
+        );
+    }
+    let files = tempfile::tempdir().unwrap();
+    let other = verifier(settings(&roots(files.path(), &[&root])));
+    assert!(!other.takes_svid(&"/spire-exchange/one".parse().unwrap()));
+}
+
+#[tokio::test]
 async fn an_authority_that_is_revoked_while_the_node_answers_vouches_for_it_no_more() {
     let (root, other) = (ca("revoked", None), ca("stays", None));
     let machine = svid(&root, "spiffe://example.org/spire-exchange/one");
