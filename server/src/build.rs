@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 use crate::api::limits::Limits;
 use crate::api::meter::Meter;
-use crate::api::{Changes, Context, OneAtATime};
+use crate::api::{Changes, Context, OneAtATime, UnderWay};
 use crate::ca::ServerSvid;
 use crate::config::Config;
 use crate::doors::Doors;
@@ -93,7 +93,8 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
 
     let state = State::open(&config, Arc::clone(&ground.clock)).await?;
     let records = Records::open(&config, &ground, state.store)?;
-    let signing = Signing::start(&config, &ground, &records, state.keys, &state.audit).await?;
+    let audit = state.audit.opened().await?;
+    let signing = Signing::start(&config, &ground, &records, state.keys, &audit).await?;
     let resolver = SvidResolver::new();
     let server_svid = ServerSvid::new(
         Context::server_id(&config.trust_domain),
@@ -103,7 +104,7 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         resolver.clone(),
     );
     let renewal_due = server_svid.renew().await?;
-    let (refresher, federation) = records.follow_peers(&config, &ground, &state.audit).await?;
+    let (refresher, federation) = records.follow_peers(&config, &ground, &audit).await?;
 
     let openings = Openings::bind(&config, &ground, &records, resolver, &federation, &state.seal).await?;
     let node_attestors = NodeAttestors::new(&config.trust_domain, config.node_attestors)?;
@@ -121,12 +122,12 @@ pub async fn build(config: Config, surroundings: Surroundings) -> Result<Bound, 
         wildcards: config.ca.wildcards,
         bundles: records.bundles,
         federation,
-        audit: state.audit,
+        audit,
         limits: Limits::new(config.limits),
         spawner: ground.front.spawner(),
         changes: Changes::default(),
         one_at_a_time: OneAtATime::default(),
-        publishing: OneAtATime::default(),
+        publishing: UnderWay::default(),
         own_uid: nix::unistd::geteuid().as_raw(),
         log_level,
         admin_ids: config.admin_ids,

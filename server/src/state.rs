@@ -12,6 +12,7 @@ use muster_pki::{KeyAlgorithm, Signer};
 use muster_plugin_api::{KeyManager, KeyManagerError, KeyName};
 use muster_runtime::Clock;
 use muster_seal::{KeyFile, KeyFileError, Seal};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::info;
 
 use crate::config::Config;
@@ -25,7 +26,17 @@ pub(crate) struct State {
     pub(crate) store: Opened,
     pub(crate) keys: Arc<dyn KeyManager>,
     pub(crate) seal: Arc<dyn Seal>,
-    pub(crate) audit: Audit,
+    pub(crate) audit: OpeningAudit,
+}
+
+/// The audit log while it is read and checked: it takes as long as the entries do, which are read meanwhile.
+pub(crate) struct OpeningAudit(JoinHandle<Result<Audit, StateError>>);
+
+impl OpeningAudit {
+    /// Waits until it is open.
+    pub(crate) async fn opened(self) -> Result<Audit, StateError> {
+        self.0.await.map_err(|_| StateError::Broken)?
+    }
 }
 
 /// Why the state could not be opened. Nothing was overwritten.
@@ -68,7 +79,7 @@ pub enum StateError {
 }
 
 impl State {
-    /// Opens, and at the first start makes, everything below the data folder. The store comes first: it holds the lock.
+    /// Opens, and at the first start makes, everything below the data folder. The store comes first: it holds the lock. The audit log is still being read when this returns.
     pub(crate) async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StateError> {
         let dir = config.data_dir.clone();
         let store = blocking(move || {
@@ -100,7 +111,7 @@ impl State {
         let origin = format!("{}/audit", config.trust_domain);
         let dir = config.data_dir.join("audit");
         let settings = Settings::new(origin, signer, Arc::new(move || clock.now()));
-        let audit = blocking(move || Ok(Audit::open(&dir, settings)?)).await?;
+        let audit = OpeningAudit(spawn_blocking(move || Ok(Audit::open(&dir, settings)?)));
         for note in &store.notes {
             info!(note, "the store was repaired");
         }
@@ -138,9 +149,7 @@ async fn audit_key(keys: &dyn KeyManager) -> Result<Arc<dyn Signer>, KeyManagerE
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StateError> + Send + 'static,
 ) -> Result<T, StateError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| StateError::Broken)?
+    spawn_blocking(work).await.map_err(|_| StateError::Broken)?
 }
 
 /// Makes the folder if it is not there, and refuses one that others could read or change.

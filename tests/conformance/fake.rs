@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     process::{Command, Output},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     thread,
     time::{Duration, Instant},
@@ -97,6 +100,38 @@ pub(crate) fn an_outage_is_waited_out() {
     let (output, calls) = fetch_from(Err(Code::Unavailable), &[]);
     assert!(!output.status.success() && !output.stderr.is_empty());
     assert_eq!(calls, 1);
+}
+
+/// What `muster fetch x509 --watch --write` wrote of a bundle that is no more, and of an identity that is no more, does not stay for anybody to use.
+pub(crate) fn what_was_taken_back_is_dropped() {
+    let less = answer_for("spiffe://example.org/stays");
+    let mut more = less.clone();
+    let other = answer_for("spiffe://example.org/goes");
+    let authorities = other.svids[0].bundle.clone();
+    more.federated_bundles
+        .insert("spiffe://other.example".into(), authorities.to_vec());
+    more.svids.extend(other.svids);
+    let is_less = Arc::new(AtomicBool::new(false));
+    let script = Arc::clone(&is_less);
+    let served = Served::start(move |_| match script.load(Ordering::SeqCst) {
+        false => Ok(more.clone()),
+        true => Ok(less.clone()),
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = served.fetch(&["--watch", "--write", folder.path().to_str().unwrap()]);
+    let _watcher = Process::start("muster fetch x509 --watch --write", &mut command);
+    let names = || {
+        let files = std::fs::read_dir(folder.path()).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.filter(|name| !name.starts_with('.')).collect();
+        names.sort();
+        names
+    };
+    until("all that there is", || names().len() == 8);
+    is_less.store(true, Ordering::SeqCst);
+    until("what is left", || {
+        names() == ["bundle.0.pem", "svid.0.key", "svid.0.pem"]
+    });
 }
 
 /// How long a watcher waited before each call that found the agent unavailable.

@@ -24,6 +24,7 @@ pub(crate) fn judge(book: &mut Book) {
     book.case("WA-25", fake::an_incomplete_message_is_reported);
     book.case("WE-25", fake::a_refusal_is_not_asked_again);
     book.case("WE-26", fake::an_outage_is_waited_out);
+    book.case("WA-26", fake::what_was_taken_back_is_dropped);
     book.case("WA-06", || hints_are_bounded(&cluster));
     one_identity(book, &cluster);
     book.case("WA-03", || order_is_stable(&cluster));

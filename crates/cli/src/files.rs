@@ -47,6 +47,24 @@ impl Folder {
         Ok(path)
     }
 
+    /// Takes files away that this command wrote `before` and did not write again: nobody is to use what was taken back. Answers with those that were there.
+    pub(crate) fn forget(&self, before: &[PathBuf], again: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+        let mut gone = Vec::new();
+        for path in before.iter().filter(|path| !again.contains(path)) {
+            match fs::remove_file(path) {
+                Ok(()) => gone.push(path.clone()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    return Err(Failure::usage(
+                        format!("could not remove {}", path.display()),
+                        error,
+                    ));
+                }
+            }
+        }
+        Ok(gone)
+    }
+
     fn replace(&self, path: &Path, beside: &Path, content: &[u8], readers: Readers) -> io::Result<()> {
         let mode = match readers {
             Readers::Owner => 0o600,
@@ -97,5 +115,19 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_not_written_again_goes_and_strangers_files_stay() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Folder::open(temporary.path()).unwrap();
+        fs::write(temporary.path().join("svid.9.key"), "a stranger's").unwrap();
+        let write = |name: &str| folder.write(name, b"1", Readers::Owner).unwrap();
+        let before = ["svid.0.key", "svid.1.key", "svid.2.key"].map(write);
+        fs::remove_file(&before[2]).unwrap();
+        let gone = folder.forget(&before, &before[..1]).unwrap();
+        assert_eq!(gone, before[1..2]);
+        assert!(before[0].exists() && temporary.path().join("svid.9.key").exists());
+        assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 2);
     }
 }

@@ -1,6 +1,6 @@
 //! Files that an operator names, and that somebody replaces while the daemon runs.
 //!
-//! Whatever stands in such a file's place by then, reading it ends: a FIFO holds nobody, a device is not read, and no file is read past its bound.
+//! Whatever stands in such a file's place by then: a FIFO holds nobody, a device is not read, and no file is read past its bound.
 //! Links are followed, because certificates that others renew are reached by links.
 
 use std::fs::{File, OpenOptions};

@@ -1,8 +1,9 @@
 //! The bounded threads on which keys are used.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use tokio::sync::oneshot;
@@ -16,7 +17,27 @@ type Job = Box<dyn FnOnce() + Send>;
 /// for an answer that comes after its own deadline: this is the daemon's admission control.
 #[derive(Clone, Debug)]
 pub struct SigningPool {
-    jobs: SyncSender<Job>,
+    door: Arc<Door>,
+}
+
+/// Closes the queue behind the last who could put something into it.
+#[derive(Debug)]
+struct Door(Arc<Queue>);
+
+/// Jobs that no thread has taken yet.
+struct Queue {
+    /// How many there may be.
+    room: usize,
+    state: Mutex<State>,
+    filled: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    /// Threads that wait for a job. Only they are woken: under load a job costs no wake-up, and otherwise one.
+    idle: usize,
+    is_closed: bool,
 }
 
 /// Why a job has no result.
@@ -35,15 +56,19 @@ impl SigningPool {
     ///
     /// Fails when the system gives no thread.
     pub fn start(threads: usize, queue: usize) -> std::io::Result<Self> {
-        let (jobs, waiting) = sync_channel::<Job>(queue);
-        let waiting = Arc::new(Mutex::new(waiting));
+        let queue = Arc::new(Queue {
+            room: queue,
+            state: Mutex::default(),
+            filled: Condvar::new(),
+        });
+        let door = Arc::new(Door(Arc::clone(&queue)));
         for number in 0..threads.max(1) {
-            let waiting = Arc::clone(&waiting);
+            let queue = Arc::clone(&queue);
             thread::Builder::new()
                 .name(format!("signing-{number}"))
-                .spawn(move || work(&waiting))?;
+                .spawn(move || work(&queue))?;
         }
-        Ok(Self { jobs })
+        Ok(Self { door })
     }
 
     /// Runs `job` on a thread of the pool. A caller that goes away before its turn costs nothing.
@@ -57,19 +82,66 @@ impl SigningPool {
                 answer.send(job()).ok();
             }
         });
-        self.jobs.try_send(job).map_err(|refused| match refused {
-            TrySendError::Full(_) => SigningPoolError::Busy,
-            TrySendError::Disconnected(_) => SigningPoolError::Broken,
-        })?;
+        self.door.0.put(job)?;
         answered.await.map_err(|_| SigningPoolError::Broken)
     }
 }
 
-fn work(waiting: &Mutex<Receiver<Job>>) {
-    loop {
-        // The lock is held while waiting: one idle thread stands at the door, the others behind it.
-        let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return };
+impl Queue {
+    fn put(&self, job: Job) -> Result<(), SigningPoolError> {
+        let mut state = self.state();
+        if state.jobs.len() >= self.room {
+            return Err(SigningPoolError::Busy);
+        }
+        state.jobs.push_back(job);
+        let is_awaited = state.idle > 0;
+        drop(state);
+        if is_awaited {
+            self.filled.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits for the next job; none once nobody can put one in any more.
+    fn take(&self) -> Option<Job> {
+        let mut state = self.state();
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                return Some(job);
+            }
+            if state.is_closed {
+                return None;
+            }
+            state.idle += 1;
+            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.0.state().is_closed = true;
+        self.0.filled.notify_all();
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waiting = self.state().jobs.len();
+        f.debug_struct("Queue")
+            .field("room", &self.room)
+            .field("waiting", &waiting)
+            .finish()
+    }
+}
+
+fn work(queue: &Queue) {
+    while let Some(job) = queue.take() {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
             error!(
                 panic = crate::tasks::panic_text(&*panic),
@@ -114,5 +186,34 @@ mod tests {
         let broken: Result<(), _> = pool.run(|| panic!("no key")).await;
         assert_eq!(broken, Err(SigningPoolError::Broken));
         assert_eq!(pool.run(|| 7).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn every_thread_works_and_all_end_with_the_last_clone() {
+        let pool = SigningPool::start(3, 8).unwrap();
+        let queue = Arc::downgrade(&pool.door.0);
+        // Each waits for the others: one thread alone would never get through.
+        let all = Arc::new(std::sync::Barrier::new(3));
+        let meet = || {
+            let all = Arc::clone(&all);
+            pool.run(move || all.wait().is_leader())
+        };
+        for _ in 0..100 {
+            let (one, two, three) = tokio::join!(meet(), meet(), meet());
+            let leaders = [one, two, three].map(|leads| usize::from(leads.unwrap()));
+            assert_eq!(leaders.iter().sum::<usize>(), 1);
+        }
+        let clone = pool.clone();
+        drop(pool);
+        assert_eq!(clone.run(|| 7).await, Ok(7));
+        drop(clone);
+        let gone = async {
+            while queue.upgrade().is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), gone)
+            .await
+            .expect("the threads have ended");
     }
 }

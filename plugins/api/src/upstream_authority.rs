@@ -25,6 +25,9 @@ pub trait UpstreamAuthority: Send + Sync {
     /// Has an authority signed.
     async fn sign_authority(&self, request: &AuthorityRequest) -> Result<SignedAuthority, UpstreamError>;
 
+    /// Whether token-signing keys are made known above. What is made known there takes places there.
+    fn takes_jwt_keys(&self) -> bool;
+
     /// Makes a token-signing key known above, and answers with all that are known there: [`UpstreamError::Unsupported`] where tokens mean nothing.
     /// One that is known already is no error.
     async fn publish_jwt_key(&self, key: &JwtAuthority) -> Result<Vec<JwtAuthority>, UpstreamError>;
@@ -42,6 +45,10 @@ impl<U: UpstreamAuthority + ?Sized> UpstreamAuthority for Arc<U> {
 
     fn whom(&self) -> String {
         (**self).whom()
+    }
+
+    fn takes_jwt_keys(&self) -> bool {
+        (**self).takes_jwt_keys()
     }
 
     async fn sign_authority(&self, request: &AuthorityRequest) -> Result<SignedAuthority, UpstreamError> {

@@ -125,6 +125,10 @@ impl UpstreamAuthority for Disk {
         "disk"
     }
 
+    fn takes_jwt_keys(&self) -> bool {
+        false
+    }
+
     async fn sign_authority(&self, request: &AuthorityRequest) -> Result<SignedAuthority, UpstreamError> {
         let request = request.clone();
         self.blocking(move |disk| disk.sign(&request)).await

@@ -143,6 +143,10 @@ impl UpstreamAuthority for Spire {
         format!("spire {}", self.config.server)
     }
 
+    fn takes_jwt_keys(&self) -> bool {
+        true
+    }
+
     async fn sign_authority(&self, request: &AuthorityRequest) -> Result<SignedAuthority, UpstreamError> {
         let session = self.session().await?;
         let asked = NewDownstreamX509caRequest {

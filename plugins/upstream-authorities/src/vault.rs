@@ -163,6 +163,10 @@ impl UpstreamAuthority for Vault {
         "vault"
     }
 
+    fn takes_jwt_keys(&self) -> bool {
+        false
+    }
+
     async fn sign_authority(&self, request: &AuthorityRequest) -> Result<SignedAuthority, UpstreamError> {
         let client = Client::open(&self.config)?;
         let token = auth::login(&client, &self.config.auth).await?;

@@ -10,6 +10,7 @@ use muster_runtime::logging::LogLevel;
 use muster_runtime::{Clock, Readiness, Spawner};
 use tokio::sync::watch;
 
+use super::downstream::UnderWay;
 use super::limits::Limits;
 use super::meter::Meter;
 use super::scope::OneAtATime;
@@ -62,8 +63,8 @@ pub struct Context {
     pub changes: Changes,
     /// Whose turn it is to change something by a grant, or a grant.
     pub one_at_a_time: OneAtATime,
-    /// Whose turn it is to publish a token-signing key of another server. Apart from the turn of grants: somebody above us may take half a minute to answer.
-    pub publishing: OneAtATime,
+    /// Token-signing keys of other servers that are on their way up.
+    pub publishing: UnderWay,
     /// The uid of this process: it is an administrator whatever grants say.
     pub own_uid: u32,
     /// The log level.

@@ -3,11 +3,13 @@
 //! A downstream server is a workload with an entry that says so. It is believed in one thing, that it serves our trust domain; the name and the life of its
 //! authority are ours to give, of its request only the key is taken.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use muster_audit::{Action, Event, Object, Outcome};
-use muster_identity::{Lifetime, UnixTime};
+use muster_identity::{Lifetime, SpiffeId, UnixTime};
 use muster_pki::bundle::Bundle;
+use muster_pki::jwt::JwtAuthority;
 use muster_pki::x509::Csr;
 use muster_proto::convert::jwt_authority;
 use muster_proto::spire::server::bundle::PublishJwtAuthorityRequest;
@@ -18,7 +20,9 @@ use tonic::Code;
 use super::limits::Limited;
 use super::{Caller, Context, Refusal, Role};
 use crate::bundles::BundleRecordError;
-use crate::ca::{ForeignKeyError, ForeignKeys, Origins, Share, SignedAuthority, change_own_bundle};
+use crate::ca::{
+    ForeignKeyError, ForeignKeys, Origins, Share, SignedAuthority, change_own_bundle, own_bundle,
+};
 use crate::registry::CommitError;
 
 /// How long a token-signing key may live, if our own authorities live shorter.
@@ -119,16 +123,18 @@ async fn publish(context: &Context, caller: &Caller, wire: Option<&types::JwtKey
     let from = caller.svid().map(|svid| svid.id().clone());
     let from = from.ok_or_else(|| Refusal::internal("a downstream server without an SVID"))?;
     let unread = |error| Refusal::internal("the authorities can't be read").because(error);
-    let share = match context.upstream {
+    let upstream = context.upstream.as_ref().filter(|upstream| upstream.takes_keys());
+    let share = match upstream {
         None => Share::AT_ROOT,
         Some(_) => Share::BELOW_ANOTHER,
     };
-    // In turn, from the look at what is there to the commit: two at once would share the last place.
-    let _turn = context.publishing.turn().await;
-    if let Some(upstream) = &context.upstream {
+    // Before it is looked at what is there: what was on its way then is in the log now, or on its way still.
+    let place = context.publishing.begin(&key, &from);
+    if let Some(upstream) = upstream {
         // Before it goes up: those above would keep to its end what there is no place for here.
-        let foreign = ForeignKeys::new(&context.registry.view(), now).map_err(unread)?;
-        let mut tried = (*context.bundles.own()).clone();
+        let view = context.registry.view();
+        let foreign = ForeignKeys::new(&view, now).map_err(unread)?.with(place.others());
+        let (mut tried, _) = own_bundle(&view, &context.trust_domain).map_err(PublishError::from)?;
         let fits = foreign.put_of(&mut tried, &key, &from, share);
         fits.map_err(PublishError::from)?;
         // What else is known there comes by the one who follows it.
@@ -138,6 +144,8 @@ async fn publish(context: &Context, caller: &Caller, wire: Option<&types::JwtKey
     }
     // It may have taken a while: the right is asked for again.
     context.still_downstream(caller)?;
+    // In turn: two at once would share the last place.
+    let _turn = context.one_at_a_time.turn().await;
     let view = context.registry.view();
     let foreign = ForeignKeys::new(&view, now).map_err(unread)?;
     let published = Origins::read(&view).map_err(unread)?.published(&from, &key);
@@ -152,6 +160,47 @@ async fn publish(context: &Context, caller: &Caller, wire: Option<&types::JwtKey
     change_own_bundle(registry, bundles, trust_domain, vec![published], put)
         .await
         .map_err(Refusal::from)
+}
+
+/// Token-signing keys of servers below us that are on their way up. It may take half a minute, and nobody waits for another meanwhile.
+#[derive(Debug, Default)]
+pub struct UnderWay(Mutex<Vec<(String, SpiffeId)>>);
+
+/// One of them, until it is dropped.
+struct OnItsWay<'a> {
+    all: &'a UnderWay,
+    key: String,
+    from: SpiffeId,
+}
+
+impl UnderWay {
+    fn begin(&self, key: &JwtAuthority, from: &SpiffeId) -> OnItsWay<'_> {
+        let (key, from) = (key.key_id().to_string(), from.clone());
+        self.lock().push((key.clone(), from.clone()));
+        OnItsWay { all: self, key, from }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(String, SpiffeId)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OnItsWay<'_> {
+    /// The others.
+    fn others(&self) -> Vec<(String, SpiffeId)> {
+        let all = self.all.lock();
+        all.iter().filter(|(key, _)| *key != self.key).cloned().collect()
+    }
+}
+
+impl Drop for OnItsWay<'_> {
+    fn drop(&mut self) {
+        let mut all = self.all.lock();
+        let is_this = |(key, from): &(String, SpiffeId)| *key == self.key && *from == self.from;
+        if let Some(at) = all.iter().position(is_this) {
+            all.swap_remove(at);
+        }
+    }
 }
 
 /// When a key may end at the latest. It stays in the bundle until then, whatever becomes of the server that made it: nobody but an administrator takes it out before. Ninety

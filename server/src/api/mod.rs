@@ -39,6 +39,7 @@ mod upstream_roots;
 pub use caller::{Caller, Origin, Role};
 pub use changes::Changes;
 pub use context::Context;
+pub use downstream::UnderWay;
 pub use scope::OneAtATime;
 pub(crate) use standing::{Dismissal, dismissal, until_dismissed};
 pub use status::Refusal;

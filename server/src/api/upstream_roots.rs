@@ -8,7 +8,7 @@ use tonic::Code;
 
 use super::{Caller, Context, Refusal};
 use crate::ca::life::{Authority, Stage};
-use crate::ca::{Kind, Origins, RecordError, change_own_bundle};
+use crate::ca::{Kind, Origins, RecordError, Upstream, change_own_bundle};
 
 /// What is done to a root.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -85,7 +85,8 @@ fn decide(context: &Context, verdict: Verdict, id: &str, bundle: &mut Bundle) ->
     // Our own are judged by their own commands.
     let is_own = held.iter().any(|own| own.id == id);
     let origins = Origins::read(&context.registry.view()).map_err(unread)?;
-    let told = context.upstream.is_some() && origins.is_from_above(Kind::X509, id);
+    let told = |upstream: &Upstream| origins.is_told_by(&upstream.whom(), Kind::X509, id);
+    let told = context.upstream.as_ref().is_some_and(told);
     let root = match stands && !is_own && !told {
         true => Root::Strange,
         false => Root::Upstream,

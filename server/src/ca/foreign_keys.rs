@@ -1,6 +1,6 @@
 //! Token-signing keys of other servers in our bundle: those below us published them, or they came from above.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_identity::{SpiffeId, UnixTime};
 use muster_pki::bundle::{Bundle, KeyIdTaken};
@@ -21,18 +21,31 @@ pub(crate) struct Share {
     of_one: usize,
     /// Of all of them.
     of_all: usize,
+    /// Which count.
+    counts: Counts,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Counts {
+    /// Those in our bundle.
+    Held,
+    /// Those that have not ended: above they stay to their end, whatever is revoked here.
+    Alive,
 }
 
 impl Share {
-    /// Where nobody stands above us.
+    /// Where keys are made known to nobody above us.
     pub(crate) const AT_ROOT: Self = Self {
         of_one: 64,
         of_all: MOST,
+        counts: Counts::Held,
     };
-    /// Where somebody does. What is published here is published there as well, as ours and out of our share, which must keep room for our own keys.
+    /// Where they are. What is published here is published there as well, as ours and out of our share, which must keep room for our own keys. That share is taken for
+    /// the one at a root; a server further down has to be given fewer servers below it.
     pub(crate) const BELOW_ANOTHER: Self = Self {
         of_one: 16,
         of_all: 56,
+        counts: Counts::Alive,
     };
 }
 
@@ -40,6 +53,8 @@ impl Share {
 pub(crate) struct ForeignKeys {
     own: BTreeSet<String>,
     origins: Origins,
+    /// Those on their way up, each with the server that publishes it: they have their places already.
+    under_way: Vec<(String, SpiffeId)>,
     now: UnixTime,
 }
 
@@ -76,6 +91,7 @@ impl ForeignKeys {
         Ok(Self {
             own: own.collect(),
             origins: Origins::read(view)?,
+            under_way: Vec::new(),
             now,
         })
     }
@@ -84,8 +100,17 @@ impl ForeignKeys {
     #[cfg(test)]
     pub(crate) fn of<const N: usize>(own: [&str; N], now: UnixTime) -> Self {
         let own = own.into_iter().map(str::to_owned).collect();
-        let origins = Origins::default();
-        Self { own, origins, now }
+        Self {
+            own,
+            origins: Origins::default(),
+            under_way: Vec::new(),
+            now,
+        }
+    }
+
+    /// With these keys on their way up.
+    pub(crate) fn with(self, under_way: Vec<(String, SpiffeId)>) -> Self {
+        Self { under_way, ..self }
     }
 
     /// Whether it is our own.
@@ -104,18 +129,20 @@ impl ForeignKeys {
         if self.origins.lost_key(key, bundle) {
             return Err(ForeignKeyError::Revoked);
         }
-        let others = || {
-            bundle
+        let counted = self.origins.below().filter(|(id, _, ends)| match share.counts {
+            Counts::Held => bundle
                 .jwt_authorities()
                 .iter()
-                .filter(|held| held.key_id() != key.key_id())
-        };
-        let its = others().filter(|held| self.origins.is_of(from, held));
-        if its.count() >= share.of_one {
+                .any(|held| held.key_id().as_str() == *id),
+            Counts::Alive => ends.is_none_or(|ends| ends > self.now),
+        });
+        let mut taken: BTreeMap<&str, &SpiffeId> = counted.map(|(id, from, _)| (id, from)).collect();
+        taken.extend(self.under_way.iter().map(|(id, from)| (id.as_str(), from)));
+        taken.remove(key.key_id().as_str());
+        if taken.values().filter(|whose| **whose == from).count() >= share.of_one {
             return Err(ForeignKeyError::TooManyOfOne(share.of_one));
         }
-        let below = others().filter(|held| self.origins.is_from_below(held));
-        if below.count() >= share.of_all {
+        if taken.len() >= share.of_all {
             return Err(ForeignKeyError::TooMany(share.of_all));
         }
         self.put(bundle, key)
@@ -194,9 +221,10 @@ mod tests {
             publish(&mut bundle, &first, &greedy).expect("one that is there is no more");
             publish(&mut bundle, &key("other"), &other).unwrap();
             assert_eq!(bundle.jwt_authorities().len(), share.of_one + 1);
-            // A place that became free is free.
+            // A place that became free is free, unless the key stays above to its end.
             bundle.retain_jwt_authorities(|held| held.key_id() != first.key_id());
-            publish(&mut bundle, &key("one more"), &greedy).unwrap();
+            let published = publish(&mut bundle, &key("one more"), &greedy);
+            assert_eq!(published.is_ok(), share.counts == Counts::Held);
         }
     }
 
@@ -211,6 +239,18 @@ mod tests {
         });
         // All come to the one above as keys of ours, who has ours beside them.
         assert!(taken.count() + 8 <= Share::AT_ROOT.of_one);
+    }
+
+    #[test]
+    fn keys_on_their_way_up_have_their_places() {
+        let one = server("one");
+        let under_way = (0..16).map(|number| (format!("key-{number}"), one.clone()));
+        let foreign = ForeignKeys::of([], UnixTime::from_secs(NOW)).with(under_way.collect());
+        let mut bundle = Bundle::new("example.org".parse().unwrap());
+        let mut put = |id: &str, from| foreign.put_of(&mut bundle, &key(id), from, Share::BELOW_ANOTHER);
+        assert!(put("key-16", &one).unwrap_err().is_too_many());
+        put("key-3", &one).expect("it has its place itself");
+        put("another", &server("two")).unwrap();
     }
 
     #[test]

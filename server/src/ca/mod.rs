@@ -28,7 +28,7 @@ pub(crate) use foreign_keys::{ForeignKeyError, ForeignKeys, Share};
 pub use keeper::{Awaited, Keeper, KeeperError, Making, Terms};
 pub use meter::CaMeter;
 pub(crate) use origin::Origins;
-pub(crate) use own_bundle::change_own_bundle;
+pub(crate) use own_bundle::{change_own_bundle, own_bundle};
 pub use policy::{Holder, Lifetimes, OverCap, OverCapError, Tokens, WildcardError, Wildcards};
 pub use record::{AuthorityRecord, Kind, RecordError};
 pub use server_svid::{ServerSvid, ServerSvidError};

@@ -59,7 +59,7 @@ impl Origins {
     }
 
     /// Whether this upstream authority told of it. What one tells says nothing about what another told.
-    pub(super) fn is_told_by(&self, whom: &str, kind: Kind, id: &str) -> bool {
+    pub(crate) fn is_told_by(&self, whom: &str, kind: Kind, id: &str) -> bool {
         self.of(kind, id)
             .is_some_and(|origin| origin.above.as_deref() == Some(whom))
     }
@@ -119,16 +119,12 @@ impl Origins {
         put(Kind::Jwt, id, &origin)
     }
 
-    /// Whether a key was published by the server `from` below us.
-    pub(super) fn is_of(&self, from: &SpiffeId, key: &JwtAuthority) -> bool {
-        self.of(Kind::Jwt, key.key_id().as_str())
-            .is_some_and(|origin| origin.below.as_ref() == Some(from))
-    }
-
-    /// Whether a key was published by a server below us, whichever.
-    pub(super) fn is_from_below(&self, key: &JwtAuthority) -> bool {
-        self.of(Kind::Jwt, key.key_id().as_str())
-            .is_some_and(|origin| origin.below.is_some())
+    /// The keys that servers below us published, each with the server and its end.
+    pub(super) fn below(&self) -> impl Iterator<Item = (&str, &SpiffeId, Option<UnixTime>)> {
+        self.0.iter().filter_map(|((kind, id), origin)| {
+            let from = origin.below.as_ref().filter(|_| *kind == Kind::Jwt)?;
+            Some((id.as_str(), from, origin.ends))
+        })
     }
 
     /// Has the log forget what has ended and is not in the bundle any more.
@@ -167,7 +163,8 @@ impl Origins {
     }
 
     /// Whether an upstream authority told of it, whichever.
-    pub(crate) fn is_from_above(&self, kind: Kind, id: &str) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_from_above(&self, kind: Kind, id: &str) -> bool {
         self.of(kind, id).is_some_and(|origin| origin.above.is_some())
     }
 

@@ -51,7 +51,7 @@ where
 }
 
 /// Our own bundle as `view` has it, and what a change of it is to expect.
-pub(super) fn own_bundle(
+pub(crate) fn own_bundle(
     view: &View,
     trust_domain: &TrustDomain,
 ) -> Result<(Bundle, Expect), BundleRecordError> {

@@ -107,6 +107,11 @@ impl Upstream {
     }
 
     /// Has an authority signed.
+    /// Whether token-signing keys that are published here are published there too.
+    pub(crate) fn takes_keys(&self) -> bool {
+        self.inner.plugin.takes_jwt_keys()
+    }
+
     pub(super) async fn sign(&self, request: &AuthorityRequest) -> Result<SignedAuthority, UpstreamError> {
         let asked = within(
             SIGN_WITHIN,

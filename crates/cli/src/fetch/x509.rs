@@ -22,7 +22,7 @@ pub(crate) struct X509 {
     /// Write svid.N.pem, svid.N.key, bundle.N.pem and federated_bundle.N.M.pem into this folder.
     #[arg(long, value_name = "FOLDER")]
     write: Option<PathBuf>,
-    /// Stay, and print (and write) again whenever something changes; ends when the identity is taken away.
+    /// Stay, and print (and write) again whenever something changes, and remove what is no more; ends when the identity is taken away, and leaves its files.
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
@@ -39,9 +39,10 @@ impl X509 {
     pub(super) async fn run(self, style: &Style) -> Result<Answer, Failure> {
         let folder = self.write.as_deref().map(Folder::open).transpose()?;
         let (mut message, mut stream) = self.open().await?;
+        let mut written = Vec::new();
         loop {
             let update = Update::read(message)?;
-            let answer = update.answer(folder.as_ref())?;
+            let answer = update.answer(folder.as_ref(), &mut written)?;
             if !self.watch {
                 return Ok(answer);
             }
@@ -137,7 +138,8 @@ impl Update {
         Ok(Self { svids, federated })
     }
 
-    fn answer(&self, folder: Option<&Folder>) -> Result<Answer, Failure> {
+    /// Writes it into the folder, too, if there is one. `written` are the files of the update before, and then those of this one.
+    fn answer(&self, folder: Option<&Folder>, written: &mut Vec<PathBuf>) -> Result<Answer, Failure> {
         let now = SystemClock.now();
         let mut blocks: Vec<String> = self.svids.iter().map(|held| held.block(now)).collect();
         if !self.federated.is_empty() {
@@ -145,11 +147,11 @@ impl Update {
             blocks.push(output::block([("Federated", names.join(", "))]));
         }
         if let Some(folder) = folder {
-            let written = self.write(folder)?;
-            let lines: Vec<_> = written
-                .iter()
-                .map(|path| format!("wrote {}", path.display()))
-                .collect();
+            let before = std::mem::replace(written, self.write(folder)?);
+            let gone = folder.forget(&before, written)?;
+            let wrote = written.iter().map(|path| format!("wrote {}", path.display()));
+            let removed = gone.iter().map(|path| format!("removed {}", path.display()));
+            let lines: Vec<_> = wrote.chain(removed).collect();
             blocks.push(lines.join("\n"));
         }
         let federated: BTreeMap<&str, String> = self

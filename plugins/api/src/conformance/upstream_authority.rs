@@ -75,7 +75,13 @@ pub async fn upstream_authority(upstream: &dyn UpstreamAuthority, trust_domain: 
     let token_key = JwtAuthority::new(name.parse().expect("a key id"), key.public_key().clone())
         .with_expiry(Some(latest));
     for _ in 0..2 {
-        match upstream.publish_jwt_key(&token_key).await {
+        let published = upstream.publish_jwt_key(&token_key).await;
+        assert_eq!(
+            published.is_ok(),
+            upstream.takes_jwt_keys(),
+            "it says whether it takes keys"
+        );
+        match published {
             Ok(keys) => assert!(
                 keys.iter().any(|held| held.key_id() == token_key.key_id()
                     && held.public_key() == token_key.public_key()

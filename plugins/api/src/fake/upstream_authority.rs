@@ -131,6 +131,10 @@ impl UpstreamAuthority for FakeUpstreamAuthority {
         "fake"
     }
 
+    fn takes_jwt_keys(&self) -> bool {
+        self.state.borrow().knows_tokens
+    }
+
     async fn sign_authority(&self, request: &AuthorityRequest) -> Result<SignedAuthority, UpstreamError> {
         if self.state.borrow().hangs {
             self.state.send_modify(|state| state.waiting += 1);
