@@ -17,6 +17,8 @@ pub(crate) struct Node {
     pub(crate) bundle: Bundle,
     pub(crate) sequence: u64,
     pub(crate) connected: bool,
+    /// Since when, if it ever was away.
+    pub(crate) connected_at: i64,
     /// It is connected, but does nothing.
     pub(crate) hangs: bool,
     /// How far its clock is ahead.
@@ -33,6 +35,7 @@ impl Node {
             bundle: Bundle::new(),
             sequence: 0,
             connected: true,
+            connected_at: 0,
             hangs: false,
             ahead: 0,
             seed,
@@ -109,6 +112,7 @@ impl Node {
 
     pub(crate) fn connects(&mut self, now: i64) {
         self.connected = true;
+        self.connected_at = now;
         self.renewals.hurry(self.clock(now));
     }
 

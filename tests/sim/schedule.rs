@@ -182,16 +182,18 @@ impl Schedule {
         }
     }
 
-    /// I8: when an authority signs first, every connected node holds it, or ten seconds have passed; by a clock that is set they may be over at once. Who does not hang is
-    /// told at once and holds it in any case.
+    /// I8: when an authority signs first, every node holds it that is connected since before it was to sign, or ten seconds have passed; by a clock that is set they may be
+    /// over at once. Who does not hang is told at once and holds it in any case.
     fn first_of_its_authority(&mut self, leaf: &Leaf, now: i64) {
         if !self.begun.insert(leaf.authority.clone()) {
             return;
         }
         let waited = now - self.server.published[&leaf.authority] >= 10 || self.clock_steps > 0;
+        let activated = self.server.activated[&leaf.authority];
         for node in self.nodes.iter().filter(|node| node.connected) {
+            let excused = waited || node.connected_at >= activated;
             assert!(
-                node.bundle.contains_key(&leaf.authority) || node.hangs && waited,
+                node.bundle.contains_key(&leaf.authority) || node.hangs && excused,
                 "at {now} {leaf:?} is of an authority that a node does not know"
             );
         }

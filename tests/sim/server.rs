@@ -34,6 +34,8 @@ pub(crate) struct Server {
     pub(crate) revoked: Vec<String>,
     /// When each authority was published.
     pub(crate) published: BTreeMap<String, i64>,
+    /// From when on each may sign.
+    pub(crate) activated: BTreeMap<String, i64>,
     pub(crate) activations: u32,
 }
 
@@ -51,6 +53,7 @@ impl Server {
             ahead: 0,
             revoked: Vec::new(),
             published: BTreeMap::new(),
+            activated: BTreeMap::new(),
             activations: 0,
         }
     }
@@ -176,7 +179,8 @@ impl Server {
                 self.published.insert(made.id.clone(), now);
                 self.held.push(made);
             }
-            Order::Activate(_) => {
+            Order::Activate(id) => {
+                self.activated.insert(id.clone(), now);
                 self.awaited = None;
                 self.activations += 1;
                 return;
