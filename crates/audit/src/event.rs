@@ -8,7 +8,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use crate::{action::Action, actor::Actor, object::Object, text::Text};
 
 /// How many facts an event carries, and how many items a list of them. Past it the rest is counted, not kept.
-const MAX_FACTS: usize = 32;
+pub const MAX_FACTS: usize = 32;
 
 /// How it ended.
 #[derive(Clone, Debug, Eq, PartialEq)]

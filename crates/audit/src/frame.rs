@@ -1,12 +1,16 @@
-//! The two kinds of frame in the log's journal: a batch of records, and a checkpoint over all before it.
+//! The kinds of frame in the log's journal: a batch of records, a checkpoint over all before it, and the edge with which a file begins.
 //!
 //! One batch is one frame, so that a batch is there wholly or not at all and a write that failed cannot leave a
 //! record whose predecessor is missing.
 
-use crate::merkle::Hash;
+use crate::{
+    merkle::{Hash, Tree},
+    walk::Tail,
+};
 
 const RECORDS: u8 = 1;
 const CHECKPOINT: u8 = 2;
+const EDGE: u8 = 3;
 
 pub(crate) enum Frame<'a> {
     /// Lines, each closed by a line break that is not part of the leaf.
@@ -14,6 +18,8 @@ pub(crate) enum Frame<'a> {
     /// The leaf hash of the last record before it, and a signed note. The hash is only there to name the record
     /// when that one was changed; what convinces is the note.
     Checkpoint { head: Hash, note: &'a str },
+    /// Where the log stood, with a checkpoint over all of it: from here on it can be read without what lies before.
+    Edge(Tail),
 }
 
 impl<'a> Frame<'a> {
@@ -32,6 +38,7 @@ impl<'a> Frame<'a> {
                     note: std::str::from_utf8(note).ok()?,
                 })
             }
+            EDGE => edge_of(body).map(Self::Edge),
             _ => None,
         }
     }
@@ -70,10 +77,33 @@ pub(crate) fn checkpoint(head: Hash, note: &str) -> Vec<u8> {
     payload
 }
 
+/// The frame that says where the log stands: its size, the last leaf's hash, the tree's edge.
+pub(crate) fn edge(tail: &Tail) -> Vec<u8> {
+    let mut payload = vec![EDGE];
+    payload.extend_from_slice(&tail.tree.size().to_le_bytes());
+    payload.extend_from_slice(&tail.prev.0);
+    let peaks = tail.tree.peaks().iter();
+    payload.extend(peaks.flat_map(|peak| peak.0));
+    payload
+}
+
+fn edge_of(body: &[u8]) -> Option<Tail> {
+    let (size, body) = body.split_first_chunk()?;
+    let (prev, body) = body.split_first_chunk()?;
+    let (peaks, rest) = body.as_chunks();
+    let size = u64::from_le_bytes(*size);
+    let tree = Tree::from_edge(size, peaks.iter().copied().map(Hash).collect())?;
+    rest.is_empty().then_some(Tail {
+        tree,
+        prev: Hash(*prev),
+        covered: size,
+    })
+}
+
 /// The lines of a payload that is a batch.
 pub(crate) fn records(payload: &[u8]) -> Option<impl Iterator<Item = &str>> {
     match Frame::parse(payload)? {
         Frame::Records(lines) => Some(lines.split_terminator('\n')),
-        Frame::Checkpoint { .. } => None,
+        Frame::Checkpoint { .. } | Frame::Edge(_) => None,
     }
 }

@@ -33,7 +33,7 @@ mod writer;
 pub use action::Action;
 pub use actor::Actor;
 pub use checkpoint::{Checkpoint, CheckpointError};
-pub use event::{Event, Outcome};
+pub use event::{Event, MAX_FACTS, Outcome};
 pub use key_file::{KeyFileError, public_key_from_pem, public_key_to_pem};
 pub use log::{Audit, AuditError, OpenError, Receipt, Standing};
 pub use merkle::{Hash, Tree};

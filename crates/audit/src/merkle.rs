@@ -65,6 +65,16 @@ impl Tree {
         self.size
     }
 
+    /// The tree of `size` leaves with that right edge; nothing when no tree of this size has so many peaks.
+    pub(crate) fn from_edge(size: u64, peaks: Vec<Hash>) -> Option<Self> {
+        (peaks.len() == size.count_ones() as usize).then_some(Self { size, peaks })
+    }
+
+    /// The right edge.
+    pub(crate) fn peaks(&self) -> &[Hash] {
+        &self.peaks
+    }
+
     /// Adds a leaf's hash.
     pub fn push(&mut self, leaf: Hash) {
         let mut right = leaf;

@@ -14,6 +14,8 @@ pub struct Settings {
     now: Now,
     pub(crate) checkpoint_records: u64,
     pub(crate) checkpoint_after: Duration,
+    /// How long a file gets before the next is begun, in bytes: what a start reads.
+    pub(crate) file_bytes: u64,
 }
 
 impl Settings {
@@ -26,6 +28,7 @@ impl Settings {
             now,
             checkpoint_records: 1000,
             checkpoint_after: Duration::from_secs(10),
+            file_bytes: 16 << 20,
         }
     }
 

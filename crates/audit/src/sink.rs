@@ -30,6 +30,25 @@ impl Sink {
         }
     }
 
+    /// How long the newest file is, in bytes.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        match self {
+            Self::Journal { journal, .. } => journal.generation_bytes(),
+            Self::Memory(_) => 0,
+        }
+    }
+
+    /// Begins a file, with this frame.
+    pub(crate) fn begin_file(&self, edge: Vec<u8>) -> Result<(), AppendError> {
+        match self {
+            Self::Journal { journal, .. } => {
+                journal.rotate().wait()?;
+                journal.append(edge).wait().map(|_| ())
+            }
+            Self::Memory(_) => Ok(()),
+        }
+    }
+
     /// Puts the newest checkpoint where others read it. It is in the log already; this copy is for whoever
     /// compares (a cut log and an old copy must both be forged), so that a failure is reported and no more.
     pub(crate) fn publish(&self, note: &str) -> std::io::Result<()> {

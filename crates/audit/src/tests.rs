@@ -438,6 +438,132 @@ fn checkpoints_come_by_number_and_the_last_one_at_the_end() {
     assert_eq!(kinds, format!("{0}c{0}c{1}c", "r".repeat(10), "r".repeat(5)));
 }
 
+/// The files of a log's records, oldest first.
+fn files(dir: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+    let is_journal = |path: &std::path::PathBuf| {
+        path.file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .starts_with("journal-")
+    };
+    let mut files: Vec<_> = entries.filter(is_journal).collect();
+    files.sort();
+    files
+}
+
+/// A log that begins a file at each second checkpoint or so, opened anew halfway.
+fn in_files(dir: &Path, key: &Arc<LocalKey>) {
+    let settings = || {
+        let mut settings = settings(key, 5);
+        settings.file_bytes = 4000;
+        settings
+    };
+    for half in [0..40, 40..80] {
+        let audit = Audit::open(dir, settings()).unwrap();
+        for n in half {
+            assert_eq!(audit.record_blocking(event(n)), Ok(Receipt { index: n }));
+        }
+        drop(audit);
+    }
+}
+
+#[test]
+fn a_start_reads_the_newest_file_and_what_is_wrong_with_others_is_found_by_whoever_looks() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key();
+    in_files(dir.path(), &key);
+    let files = files(dir.path());
+    assert!(files.len() > 3, "{files:?}");
+    let verified = verify(dir.path(), &trust(&[&key])).unwrap();
+    assert_eq!((verified.first, verified.records, verified.signed), (0, 80, 80));
+
+    let mut bytes = std::fs::read(&files[1]).unwrap();
+    let at = find(&bytes, b"example.org/w").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&files[1], bytes).unwrap();
+    let audit = Audit::open(dir.path(), settings(&key, 5)).unwrap();
+    assert_eq!(audit.record_blocking(event(80)), Ok(Receipt { index: 80 }));
+    drop(audit);
+    let found = verify(dir.path(), &trust(&[&key])).unwrap_err();
+    assert!(
+        matches!(found, VerifyError::Damaged { index: 1..40, .. }),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn old_files_may_be_put_away_and_what_is_left_is_verified_against_what_was_signed() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key();
+    in_files(dir.path(), &key);
+    let whole = verify(dir.path(), &trust(&[&key])).unwrap();
+    let files = files(dir.path());
+    let away = tempfile::tempdir().unwrap();
+    for file in &files[..2] {
+        std::fs::rename(file, away.path().join(file.file_name().unwrap())).unwrap();
+    }
+    let left = verify(dir.path(), &trust(&[&key])).unwrap();
+    assert!(left.first > 0 && left.first < 80, "{left:?}");
+    assert_eq!((left.records, left.root, left.signed), (80, whole.root, 80));
+    assert_eq!(crate::verify_chain(dir.path()).unwrap().first, left.first);
+    // It goes on as if they were there.
+    let audit = Audit::open(dir.path(), settings(&key, 5)).unwrap();
+    assert_eq!(audit.record_blocking(event(80)), Ok(Receipt { index: 80 }));
+    drop(audit);
+    assert_eq!(verify(dir.path(), &trust(&[&key])).unwrap().signed, 81);
+
+    // A checkpoint over what is no longer there can't be compared, and is not passed over.
+    let mut remembers = trust(&[&key]);
+    remembers.known = Some(Checkpoint {
+        origin: ORIGIN.into(),
+        size: 5,
+        root: crate::Hash::empty(),
+    });
+    let found = verify(dir.path(), &remembers).unwrap_err();
+    assert!(matches!(found, VerifyError::Before { known: 5, .. }), "{found:?}");
+    for file in &files[..2] {
+        std::fs::rename(away.path().join(file.file_name().unwrap()), file).unwrap();
+    }
+    let found = verify(dir.path(), &remembers).unwrap_err();
+    assert!(matches!(found, VerifyError::Rewritten { .. }), "{found:?}");
+    assert_eq!(verify(dir.path(), &trust(&[&key])).unwrap().records, 81);
+    // From the middle nothing may be taken.
+    std::fs::remove_file(&files[1]).unwrap();
+    let found = verify(dir.path(), &trust(&[&key])).unwrap_err();
+    assert!(matches!(found, VerifyError::Damaged { .. }), "{found:?}");
+}
+
+#[test]
+fn an_edge_that_does_not_fit_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key();
+    in_files(dir.path(), &key);
+    let good = frames(dir.path());
+    let is_edge = |frame: &Vec<u8>| matches!(frame::Frame::parse(frame), Some(frame::Frame::Edge(_)));
+    let at = good.iter().position(is_edge).unwrap();
+    let trusted = trust(&[&key]);
+    let walked = |frames: &[Vec<u8>]| {
+        let mut walk = Walk::new(Some(&trusted));
+        frames
+            .iter()
+            .try_for_each(|frame| walk.step(frame))
+            .and_then(|()| walk.verified())
+    };
+    walked(&good).unwrap();
+    assert!(walked(&good[at..]).unwrap().first > 0);
+    for byte in 1..good[at].len() {
+        let mut frames = good.clone();
+        frames[at][byte] ^= 1;
+        walked(&frames).unwrap_err();
+        // Alone at the beginning it is held against the next signature.
+        walked(&frames[at..]).unwrap_err();
+    }
+    // Before anybody signed what follows it, it proves nothing.
+    assert_eq!(walked(&good[at..=at]).unwrap().signed, 0);
+}
+
 #[test]
 fn keys_that_checkpoints_cannot_name_are_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ use muster_pki::key::PublicKey;
 
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, is_origin},
+    frame::Frame,
     merkle::Hash,
     walk::{Tail, Walk},
 };
@@ -29,11 +30,13 @@ pub struct Trust {
 /// A log that was found whole.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Verified {
-    /// How many records it has.
+    /// The number of the first record that is there: not 0 where older files were put away. The root covers those all the same.
+    pub first: u64,
+    /// How many records it has, with those that were put away.
     pub records: u64,
     /// The root over them.
     pub root: Hash,
-    /// How many of them, from the first on, a signed checkpoint covers.
+    /// How many of them, from number 0 on, a signed checkpoint covers.
     pub signed: u64,
 }
 
@@ -79,6 +82,16 @@ pub enum VerifyError {
         /// One past the last.
         to: u64,
     },
+    /// The files that a known checkpoint covers were put away, so that nothing can be compared with it.
+    #[error(
+        "the log begins with record {first}, the known checkpoint covers {known}: put the older files back beside it to compare"
+    )]
+    Before {
+        /// The first record that is there.
+        first: u64,
+        /// How many the checkpoint covers.
+        known: u64,
+    },
     /// Records that a known checkpoint covers are gone.
     #[error("the log ends at record {records}, a known checkpoint covers {known}")]
     Cut {
@@ -101,28 +114,43 @@ impl VerifyError {
             }
             Self::Rewritten { from, .. } => Some(*from),
             Self::Cut { records, .. } => Some(*records),
-            Self::Beside { .. } | Self::Open(_) => None,
+            Self::Beside { .. } | Self::Before { .. } | Self::Open(_) => None,
         }
     }
 }
 
 /// The journal's options for a log: a full batch of full records is below 16 MiB.
 pub(crate) fn options() -> Options {
-    Options::default()
+    Options {
+        newest_only: true,
+        ..Options::default()
+    }
 }
 
-/// Reads an open log and checks its chain, not its signatures: at start the daemon asks whether it can go on; who
-/// could have rewritten the log with its keys at hand could sign too.
+/// Reads the newest file of an open log and checks its chain, not its signatures: at start the daemon asks whether it can go on; who
+/// could have rewritten the log with its keys at hand could sign too. The older files, which only grow in number, are [`verify`]'s.
 pub(crate) fn replay(journal: &Journal) -> Result<Tail, VerifyError> {
     let mut walk = Walk::new(None);
     let reader = journal
-        .read(journal.first())
+        .read(beginning(journal))
         .map_err(|source| VerifyError::Damaged { index: 0, source })?;
     for record in reader {
         let record = record.map_err(|source| walk.damaged(source))?;
         walk.step(&record.payload)?;
     }
     walk.finish()
+}
+
+/// The newest file that says where the log stood before it. A stop right behind the beginning of a file may have left one that does not.
+fn beginning(journal: &Journal) -> u64 {
+    let says = |first: &u64| {
+        let frame = journal.read(*first).ok().and_then(|mut frames| frames.next());
+        frame.is_some_and(|frame| {
+            frame.is_ok_and(|frame| matches!(Frame::parse(&frame.payload), Some(Frame::Edge(_))))
+        })
+    };
+    let files = journal.generations();
+    files.into_iter().rev().find(says).unwrap_or(journal.first())
 }
 
 /// Checks every record, link, root and signature of the log in `dir`. It takes no lock and changes nothing, so the log

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Where a log stands: what the writer goes on from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Tail {
     pub(crate) tree: Tree,
     /// The leaf hash of the last record.
@@ -32,6 +32,11 @@ impl Default for Tail {
 
 pub(crate) struct Walk<'a> {
     tail: Tail,
+    /// The number of the first record that is walked over. Not the first of the log where older files were put away; what they held is
+    /// in the tree all the same.
+    first: u64,
+    /// Whether nothing was walked over yet: only the first frame of all may be an edge that nothing before it vouches for.
+    begun: bool,
     /// Whose checkpoints count; without it only the chain is looked at.
     trust: Option<&'a Trust>,
     /// Checkpoints from elsewhere that the log must contain.
@@ -46,6 +51,8 @@ impl<'a> Walk<'a> {
         let expected = trust.and_then(|t| t.known.clone()).into_iter().collect();
         Self {
             tail: Tail::default(),
+            first: 0,
+            begun: false,
             trust,
             expected,
             suspect: None,
@@ -65,7 +72,18 @@ impl<'a> Walk<'a> {
     }
 
     pub(crate) fn step(&mut self, payload: &[u8]) -> Result<(), VerifyError> {
+        let begun = std::mem::replace(&mut self.begun, true);
         match Frame::parse(payload) {
+            Some(Frame::Edge(edge)) if begun => self.edge(&edge),
+            Some(Frame::Edge(edge)) => {
+                self.first = edge.tree.size();
+                self.tail = edge;
+                if self.trust.is_some() {
+                    // Nobody signed it alone: the next checkpoint's root covers it, or nothing does.
+                    self.tail.covered = 0;
+                }
+                self.compare_known()
+            }
             Some(Frame::Records(lines)) => lines
                 .split_terminator('\n')
                 .try_for_each(|line| self.record(line)),
@@ -79,6 +97,12 @@ impl<'a> Walk<'a> {
             return Err(not_vouched(suspect));
         }
         let records = self.tail.tree.size();
+        if let Some(known) = self.expected.iter().find(|known| known.size < self.first) {
+            return Err(VerifyError::Before {
+                first: self.first,
+                known: known.size,
+            });
+        }
         match self.expected.iter().find(|known| known.size > records) {
             Some(known) => Err(VerifyError::Cut {
                 records,
@@ -89,8 +113,10 @@ impl<'a> Walk<'a> {
     }
 
     pub(crate) fn verified(self) -> Result<Verified, VerifyError> {
+        let first = self.first;
         let tail = self.finish()?;
         Ok(Verified {
+            first,
             records: tail.tree.size(),
             root: tail.tree.root(),
             signed: tail.covered,
@@ -164,6 +190,24 @@ impl<'a> Walk<'a> {
         }
         self.tail.covered = size;
         Ok(())
+    }
+
+    /// What a file begins with must be what the ones before it come to.
+    fn edge(&self, edge: &Tail) -> Result<(), VerifyError> {
+        let size = self.tail.tree.size();
+        match self.suspect {
+            Some(suspect) if edge.prev == self.tail.prev => Err(not_vouched(suspect)),
+            Some(suspect) => Err(wrong(
+                suspect,
+                "neither the record before nor what follows it fits it",
+            )),
+            None if *edge == self.tail => Ok(()),
+            None if edge.prev != self.tail.prev => Err(not_vouched(size)),
+            None => Err(wrong(
+                edge.tree.size().min(size),
+                "a file begins where the one before does not end",
+            )),
+        }
     }
 
     fn compare_known(&self) -> Result<(), VerifyError> {

@@ -218,6 +218,12 @@ impl Writer {
         if let Err(error) = self.sink.publish(&note) {
             tracing::warn!(%error, "the newest audit checkpoint could not be put beside the log");
         }
+        // Behind a checkpoint, so that a file that is put away was signed to its end.
+        if self.sink.file_bytes() >= self.settings.file_bytes
+            && let Err(error) = self.sink.begin_file(frame::edge(&self.tail))
+        {
+            tracing::warn!(%error, "the audit log began no new file; the next start takes longer");
+        }
     }
 
     fn postpone(&mut self, error: &(impl std::error::Error + 'static)) {

@@ -95,8 +95,14 @@ impl Verify {
             true => verified.signed.to_string(),
             false => "not checked: no --key was given".to_owned(),
         };
+        // Only where older files were put away.
+        let first = (verified.first > 0).then_some(verified.first);
         let fields = [
             ("Log", origin_beside(&self.folder).unwrap_or_default()),
+            (
+                "First record",
+                first.map(|first| first.to_string()).unwrap_or_default(),
+            ),
             ("Records", verified.records.to_string()),
             ("Signed", signed),
             ("Tree head", root.clone()),
@@ -104,6 +110,7 @@ impl Verify {
         let text = format!("the audit log is whole\n{}", block(fields));
         let json = json!({
             "whole": true,
+            "first": verified.first,
             "records": verified.records,
             "signed": checked.then_some(verified.signed),
             "tree_head": root,

@@ -71,6 +71,15 @@ pub(crate) struct Scanned {
 
 /// Reads every frame of every generation. Damage is an end, not an error: what lies before it is sound.
 pub(crate) fn scan_all(dir: &Path) -> Result<Scanned, OpenError> {
+    scan(dir, false)
+}
+
+/// Reads every frame of the newest generation, and the heads of the others: those are taken for what the names say.
+pub(crate) fn scan_newest(dir: &Path) -> Result<Scanned, OpenError> {
+    scan(dir, true)
+}
+
+fn scan(dir: &Path, newest_only: bool) -> Result<Scanned, OpenError> {
     // The witness first: on a live journal it may be overtaken by the frames, never overtake them.
     let witness = Witness::read(dir);
     let found = list(dir).map_err(OpenError::io(dir))?;
@@ -103,7 +112,12 @@ pub(crate) fn scan_all(dir: &Path) -> Result<Scanned, OpenError> {
             };
             return damaged(generations, damage);
         }
-        let (generation, tail) = match scan_one(&path, first)? {
+        let next = files.get(index + 1).map(|(next, _)| *next);
+        let scanned = match next.filter(|_| newest_only) {
+            Some(next) => look_at(&path, first, next - 1)?,
+            None => scan_one(&path, first)?,
+        };
+        let (generation, tail) = match scanned {
             Ok(scanned) => scanned,
             Err(damage) => return damaged(generations, damage),
         };
@@ -184,28 +198,59 @@ enum Tail {
     Overwritten,
 }
 
-fn scan_one(path: &Path, first: u64) -> Result<Result<(Generation, Tail), Damage>, OpenError> {
+/// What is known of a generation, or what is wrong with it.
+type Looked = Result<(Generation, Tail), Damage>;
+
+/// Takes a finished generation for what its name and the next one's say.
+fn look_at(path: &Path, first: u64, last: u64) -> Result<Looked, OpenError> {
+    let frames = match head_of(path, first)? {
+        Ok(frames) => frames,
+        Err(damage) => return Ok(Err(damage)),
+    };
+    let generation = Generation {
+        path: path.to_owned(),
+        salt: frames.salt,
+        first,
+        last,
+        end: frames.length,
+    };
+    Ok(Ok((generation, Tail::Clean)))
+}
+
+/// The frames of a generation, behind its head.
+fn head_of(path: &Path, first: u64) -> Result<Result<Frames, Damage>, OpenError> {
     let io = |source| OpenError::Io {
         path: path.to_owned(),
         source,
     };
     let file = File::open(path).map_err(io)?;
     let length = file.metadata().map_err(io)?.len();
-    let mut frames = match Frames::begin(file, length, first).map_err(io)? {
-        Some(frames) => frames,
+    match Frames::begin(file, length, first).map_err(io)? {
+        Some(frames) => Ok(Ok(frames)),
         None if length >= 8 && !starts_with_magic(path).map_err(io)? => {
-            return Err(OpenError::Foreign(path.to_owned()));
+            Err(OpenError::Foreign(path.to_owned()))
         }
         None => {
             let (file, what) = (path.to_owned(), "the file's head is damaged");
-            return Ok(Err(Damage {
+            Ok(Err(Damage {
                 file,
                 offset: 0,
                 position: first,
                 what,
                 written: 0,
-            }));
+            }))
         }
+    }
+}
+
+fn scan_one(path: &Path, first: u64) -> Result<Looked, OpenError> {
+    let io = |source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let mut frames = match head_of(path, first)? {
+        Ok(frames) => frames,
+        Err(damage) => return Ok(Err(damage)),
     };
     while frames.next().map_err(io)?.is_some() {}
     let generation = Generation {
@@ -246,8 +291,7 @@ pub(crate) struct Frames {
 
 impl Frames {
     /// `None` when the head is not that of a generation beginning at `first`.
-    pub(crate) fn begin(file: File, length: u64, first: u64) -> io::Result<Option<Self>> {
-        let mut file = BufReader::with_capacity(256 << 10, file);
+    pub(crate) fn begin(mut file: File, length: u64, first: u64) -> io::Result<Option<Self>> {
         let mut bytes = [0; FIRST_FRAME as usize];
         match file.read_exact(&mut bytes) {
             Ok(()) => {}
@@ -259,7 +303,8 @@ impl Frames {
             return Ok(None);
         }
         Ok(Some(Self {
-            file,
+            // Behind the head, which may be all that is wanted of many files.
+            file: BufReader::with_capacity(256 << 10, file),
             length,
             salt,
             offset: FIRST_FRAME,

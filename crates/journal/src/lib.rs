@@ -8,7 +8,7 @@
 //! A [`snapshot`] beside it holds a whole state at a position, so that old generations can go.
 //!
 //! Trusted: that `fdatasync` means what it says. Not trusted: that bytes stay what they were. Opening reads
-//! everything; a torn tail (bytes that were never acknowledged) is cut, anything else that is wrong is reported and
+//! everything, or with [`Options::newest_only`] the newest generation; a torn tail (bytes that were never acknowledged) is cut, anything else that is wrong is reported and
 //! never skipped. After a failed write or sync nothing more is written: the kernel may have dropped the pages and
 //! would report success the next time. Begin at [`Journal::open`].
 
@@ -51,6 +51,9 @@ pub struct Options {
     pub extend_by: u64,
     /// How many bytes of records may wait for the disk; past it, [`AppendError::Busy`].
     pub max_queued_bytes: usize,
+    /// Opening checks the newest generation alone, and of the others their heads: for a journal that is kept for good, and
+    /// would take ever longer to open. What is wrong with the others is met where they are read, and by [`scan`].
+    pub newest_only: bool,
 }
 
 impl Default for Options {
@@ -59,6 +62,7 @@ impl Default for Options {
             max_record: 16 << 20,
             extend_by: 4 << 20,
             max_queued_bytes: 64 << 20,
+            newest_only: false,
         }
     }
 }
@@ -70,6 +74,7 @@ impl Options {
             max_record: 1 << 20,
             extend_by: 64 << 10,
             max_queued_bytes: 4 << 20,
+            newest_only: false,
         }
     }
 }
@@ -97,7 +102,8 @@ pub struct Cut {
 impl Journal {
     /// Opens the journal of `dir`, making folder (0700) and first generation (0600) when there is none.
     ///
-    /// Every frame of every generation is checked. The folder stays locked until the last handle is gone.
+    /// Every frame is checked, of every generation unless the options say otherwise. The folder stays locked until the last
+    /// handle is gone.
     ///
     /// # Errors
     /// [`OpenError::Locked`] when somebody has the folder open, [`OpenError::Damaged`] when something acknowledged
@@ -135,6 +141,11 @@ impl Journal {
     /// The position of the last durable record; one below [`Journal::first`] when there is none.
     pub fn last(&self) -> u64 {
         self.writer.last()
+    }
+
+    /// The positions at which generations begin, oldest first. The last one may hold nothing yet.
+    pub fn generations(&self) -> Vec<u64> {
+        self.writer.generations()
     }
 
     /// How many bytes of frames the current generation holds.

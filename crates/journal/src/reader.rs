@@ -94,7 +94,7 @@ impl Reader {
                 source,
             };
             let Some(payload) = frames.next().map_err(io)? else {
-                let (file, what) = (generation.path.clone(), "the record changed since it was checked");
+                let (file, what) = (generation.path.clone(), "the record is not as it was written");
                 return Err(Damage {
                     file,
                     offset,

@@ -221,6 +221,60 @@ fn generations_are_read_as_one_and_dropped_whole() {
 }
 
 #[test]
+fn of_a_journal_that_is_kept_for_good_the_newest_generation_is_checked_and_the_others_when_they_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let newest_only = || Options {
+        newest_only: true,
+        ..small()
+    };
+    let journal = open(dir.path());
+    for _ in 0..3 {
+        fill(&journal, 4);
+        journal.rotate().wait().unwrap();
+    }
+    fill(&journal, 1);
+    assert_eq!(journal.generations(), [1, 5, 9, 13]);
+    drop(journal);
+
+    let newest = only_file(dir.path());
+    let second = newest.with_file_name(format!("journal-{:020}", 5));
+    change(&second, |bytes| bytes[90] ^= 1);
+    assert!(matches!(
+        Journal::open(dir.path(), small()),
+        Err(OpenError::Damaged(Damage { position: 5, .. }))
+    ));
+    let journal = Journal::open(dir.path(), newest_only()).unwrap().journal;
+    assert_eq!(journal.generations(), [1, 5, 9, 13]);
+    fill(&journal, 1);
+    let sound = journal.read(9).unwrap().map(Result::unwrap);
+    assert_eq!(
+        sound.map(|record| record.position).collect::<Vec<_>>(),
+        [9, 10, 11, 12, 13, 14]
+    );
+    let mut all = journal.read(1).unwrap();
+    assert_eq!(all.by_ref().take_while(Result::is_ok).count(), 4);
+    assert!(
+        all.next().is_none(),
+        "nothing behind an unsound record is handed out"
+    );
+    drop(journal);
+
+    // What was acknowledged last is missed as ever, and so is a file whose head is another's.
+    let away = newest.with_file_name("away");
+    fs::rename(&newest, &away).unwrap();
+    assert!(matches!(
+        Journal::open(dir.path(), newest_only()),
+        Err(OpenError::Damaged(_))
+    ));
+    fs::rename(&away, &newest).unwrap();
+    change(&second, |bytes| bytes[20] ^= 1);
+    assert!(matches!(
+        Journal::open(dir.path(), newest_only()),
+        Err(OpenError::Damaged(Damage { position: 5, .. }))
+    ));
+}
+
+#[test]
 fn a_full_disk_fails_appends_until_there_is_space() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());

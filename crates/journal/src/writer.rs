@@ -48,7 +48,10 @@ struct Durable {
 impl Writer {
     pub(crate) fn open(dir: &Path, options: Options, first: u64) -> Result<(Self, Option<Cut>), OpenError> {
         let lock = FolderLock::take(dir)?;
-        let scanned = generation::scan_all(dir)?;
+        let scanned = match options.newest_only {
+            false => generation::scan_all(dir)?,
+            true => generation::scan_newest(dir)?,
+        };
         let cut = match scanned.end {
             End::Clean => None,
             End::Torn(cut) => Some(cut),
@@ -138,6 +141,15 @@ impl Writer {
             .generations
             .last()
             .map_or(0, Generation::last)
+    }
+
+    pub(crate) fn generations(&self) -> Vec<u64> {
+        let durable = lock(&self.shared.durable);
+        durable
+            .generations
+            .iter()
+            .map(|generation| generation.first)
+            .collect()
     }
 
     pub(crate) fn generation_bytes(&self) -> u64 {

@@ -31,9 +31,16 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// When it can't be read or is no regular file; [`io::ErrorKind::FileTooLarge`] when it has more.
 pub fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    read_open(&open(path)?, most)
+}
+
+/// The same of a file that [`open`] gave: for whoever looks at more of it than its content.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_open(file: &File, most: usize) -> io::Result<Vec<u8>> {
     /// The least room for which the standard library does not read into a buffer of its own first.
     const SPARE: usize = 64;
-    let file = open(path)?;
     let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
     let length = usize::try_from(file.metadata()?.len().min(limit)).unwrap_or(most);
     // With room for everything: it may be a secret, and a buffer that grows leaves copies behind.

@@ -1,6 +1,6 @@
 //! Files that configuration names, read whole and within a bound.
 
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 
 /// Longer than any chain, key or token that makes sense; a bundle of a large PKI has some hundred KiB.
 const MOST_BYTES: usize = 4 << 20;
+/// Longer than any key or token.
+const MOST_BYTES_OF_SECRET: usize = 64 << 10;
 /// The most certificates in one file.
 const MOST_CERTIFICATES: usize = 10_000;
 
@@ -28,15 +30,8 @@ pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, UpstreamErr
         let why = format!("its mode is {mode:04o}; others may not read or change a secret: chmod o= it");
         return Err(unusable(path, why));
     }
-    // Room at once: a buffer that grows leaves copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(64 << 10));
-    file.take(bytes.capacity() as u64)
-        .read_to_end(&mut bytes)
-        .map_err(|source| unreadable(path, source))?;
-    if bytes.len() == bytes.capacity() {
-        return Err(unusable(path, "it is larger than 64 KiB"));
-    }
-    Ok(bytes)
+    let bytes = file::read_open(&file, MOST_BYTES_OF_SECRET).map_err(|source| unreadable(path, source))?;
+    Ok(Zeroizing::new(bytes))
 }
 
 /// A secret that is one line of text, such as a token; the line's end is no part of it.

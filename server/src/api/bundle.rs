@@ -5,7 +5,7 @@ mod federated;
 
 use std::sync::Arc;
 
-use muster_audit::{Action, Event, Object, Outcome};
+use muster_audit::{Action, Event, MAX_FACTS, Object, Outcome};
 use muster_pki::bundle::{self as pki, KeyIdTaken};
 use muster_proto::convert::{bundle_to_wire, jwt_authority, trust_domain, x509_authority};
 use muster_proto::spire::server::bundle::batch_delete_federated_bundle_request::Mode;
@@ -109,7 +109,7 @@ impl BundleService {
         match self.append(request).await {
             Ok(names) => {
                 // By name, so that each can be found and taken out; an event holds so many values of one name.
-                for names in names.chunks(32) {
+                for names in names.chunks(MAX_FACTS) {
                     let event = event(Outcome::Done).fact_list("authorities", names);
                     self.context.record(event).await?;
                 }

@@ -14,6 +14,7 @@ use crate::registry::View;
 /// The most keys of others: each stands in every bundle that is sent to a node, and in the one record that holds it, of at most a
 /// MiB, where the largest have 1.6 KiB. Three for each of 170 servers.
 const MOST: usize = 512;
+
 /// How many keys of servers below us are taken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Share {

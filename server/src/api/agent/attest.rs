@@ -219,7 +219,7 @@ pub(super) fn open(
                 let room = context.node_attestors.room(caller.ip()).map_err(|full| {
                     Refusal::unavailable(match full {
                         Full::All => "too many attestations are under way, try again",
-                        Full::Address => "too many attestations from this address are under way, try again",
+                        Full::One => "too many attestations from this address are under way, try again",
                     })
                 })?;
                 Ok(Opening::Conversation {
