@@ -30,6 +30,7 @@ mod build;
 mod doors;
 mod publish;
 mod reload;
+mod side_by_side;
 mod state;
 mod watch;
 

@@ -18,8 +18,8 @@ pub(crate) enum Frame<'a> {
     /// The leaf hash of the last record before it, and a signed note. The hash is only there to name the record
     /// when that one was changed; what convinces is the note.
     Checkpoint { head: Hash, note: &'a str },
-    /// Where the log stood, with a checkpoint over all of it: from here on it can be read without what lies before.
-    Edge(Tail),
+    /// Where the log stood, and the signed checkpoint over all of it: from here on it can be read without what lies before.
+    Edge { tail: Tail, note: &'a str },
 }
 
 impl<'a> Frame<'a> {
@@ -38,7 +38,7 @@ impl<'a> Frame<'a> {
                     note: std::str::from_utf8(note).ok()?,
                 })
             }
-            EDGE => edge_of(body).map(Self::Edge),
+            EDGE => edge_of(body),
             _ => None,
         }
     }
@@ -77,33 +77,43 @@ pub(crate) fn checkpoint(head: Hash, note: &str) -> Vec<u8> {
     payload
 }
 
-/// The frame that says where the log stands: its size, the last leaf's hash, the tree's edge.
-pub(crate) fn edge(tail: &Tail) -> Vec<u8> {
+/// The frame that says where the log stands: its size, the last leaf's hash, the tree's edge, and the checkpoint over that.
+pub(crate) fn edge(tail: &Tail, note: &str) -> Vec<u8> {
     let mut payload = vec![EDGE];
     payload.extend_from_slice(&tail.tree.size().to_le_bytes());
     payload.extend_from_slice(&tail.prev.0);
     let peaks = tail.tree.peaks().iter();
     payload.extend(peaks.flat_map(|peak| peak.0));
+    payload.extend_from_slice(note.as_bytes());
     payload
 }
 
-fn edge_of(body: &[u8]) -> Option<Tail> {
+fn edge_of(body: &[u8]) -> Option<Frame<'_>> {
     let (size, body) = body.split_first_chunk()?;
     let (prev, body) = body.split_first_chunk()?;
-    let (peaks, rest) = body.as_chunks();
     let size = u64::from_le_bytes(*size);
+    let peaks = size.count_ones() as usize * size_of::<Hash>();
+    let (peaks, note) = body.split_at_checked(peaks)?;
+    let (peaks, _) = peaks.as_chunks();
     let tree = Tree::from_edge(size, peaks.iter().copied().map(Hash).collect())?;
-    rest.is_empty().then_some(Tail {
+    let tail = Tail {
         tree,
         prev: Hash(*prev),
         covered: size,
-    })
+    };
+    let note = std::str::from_utf8(note).ok()?;
+    Some(Frame::Edge { tail, note })
+}
+
+/// Whether a payload is an edge.
+pub(crate) fn is_edge(payload: &[u8]) -> bool {
+    matches!(Frame::parse(payload), Some(Frame::Edge { .. }))
 }
 
 /// The lines of a payload that is a batch.
 pub(crate) fn records(payload: &[u8]) -> Option<impl Iterator<Item = &str>> {
     match Frame::parse(payload)? {
         Frame::Records(lines) => Some(lines.split_terminator('\n')),
-        Frame::Checkpoint { .. } | Frame::Edge(_) => None,
+        Frame::Checkpoint { .. } | Frame::Edge { .. } => None,
     }
 }

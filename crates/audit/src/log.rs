@@ -20,7 +20,7 @@ use crate::{
     event::Event,
     settings::Settings,
     sink::{Memory, Sink},
-    verify::{self, VerifyError},
+    verify::{self, Replayed, VerifyError},
     walk::Tail,
     writer::{Job, Writer},
 };
@@ -127,17 +127,13 @@ impl Audit {
         if let Some(cut) = &opened.cut {
             tracing::warn!(file = %cut.file.display(), offset = cut.offset, "cut the torn tail of the audit log: nothing in it had been acknowledged");
         }
-        let tail = verify::replay(&opened.journal)?;
+        let replayed = verify::replay(&opened.journal, settings.origin(), settings.signer().public_key())?;
         let sidecar: PathBuf = dir.join(verify::SIDECAR);
-        Self::start(
-            Sink::Journal {
-                journal: opened.journal,
-                sidecar,
-            },
-            tail,
-            settings,
-            None,
-        )
+        let sink = Sink::Journal {
+            journal: opened.journal,
+            sidecar,
+        };
+        Self::start(sink, replayed, settings, None)
     }
 
     /// A log that lives in memory, for tests of its callers.
@@ -148,7 +144,11 @@ impl Audit {
         let memory = Memory::default();
         Self::start(
             Sink::Memory(memory.clone()),
-            Tail::default(),
+            Replayed {
+                tail: Tail::default(),
+                note: None,
+                newest_has_edge: true,
+            },
             settings,
             Some(memory),
         )
@@ -245,11 +245,22 @@ impl Audit {
         Ok(answer)
     }
 
-    fn start(sink: Sink, tail: Tail, settings: Settings, memory: Option<Memory>) -> Result<Self, OpenError> {
+    fn start(
+        sink: Sink,
+        replayed: Replayed,
+        settings: Settings,
+        memory: Option<Memory>,
+    ) -> Result<Self, OpenError> {
         let (jobs, queue) = mpsc::sync_channel(QUEUE);
         let standing = Arc::new(Mutex::new(Standing::Writing));
         let waiting = Arc::new(AtomicUsize::new(0));
-        let writer = Writer::new(sink, tail, settings, Arc::clone(&standing), Arc::clone(&waiting));
+        let writer = Writer::new(
+            sink,
+            replayed,
+            settings,
+            Arc::clone(&standing),
+            Arc::clone(&waiting),
+        );
         let thread = std::thread::Builder::new()
             .name("audit".into())
             .spawn(move || writer.run(&queue))

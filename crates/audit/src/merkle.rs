@@ -27,10 +27,12 @@ impl Hash {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
         // One is made and one compared for each record: this is the place where formatting would show.
-        self.0
-            .iter()
-            .flat_map(|byte| [digit(byte >> 4), digit(*byte)])
-            .collect()
+        let mut text = String::with_capacity(64);
+        for byte in self.0 {
+            text.push(digit(byte >> 4));
+            text.push(digit(byte));
+        }
+        text
     }
 
     fn of(parts: &[&[u8]]) -> Self {
@@ -65,9 +67,10 @@ impl Tree {
         self.size
     }
 
-    /// The tree of `size` leaves with that right edge; nothing when no tree of this size has so many peaks.
+    /// The tree of `size` leaves with that right edge; nothing when no tree of this size has so many peaks, or no log comes to that size.
     pub(crate) fn from_edge(size: u64, peaks: Vec<Hash>) -> Option<Self> {
-        (peaks.len() == size.count_ones() as usize).then_some(Self { size, peaks })
+        const MOST: u64 = 1 << 56;
+        (size <= MOST && peaks.len() == size.count_ones() as usize).then_some(Self { size, peaks })
     }
 
     /// The right edge.

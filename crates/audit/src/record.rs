@@ -1,6 +1,6 @@
 //! An event in its place: the line that becomes a leaf of the tree.
 
-use muster_identity::{Position, UnixTime};
+use muster_identity::Position;
 use serde::Serialize;
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 #[derive(Serialize)]
 struct Line<'a> {
     index: u64,
-    time: String,
+    time: &'a str,
     /// The leaf hash of the record before: whoever changes one record must change all that follow.
     prev: String,
     actor: &'a Actor,
@@ -50,14 +50,9 @@ impl From<Position> for Place {
     }
 }
 
-/// The line of `event` as record number `index` after a record whose leaf hash is `prev`: one JSON object without
+/// The line of `event` at `time` as record number `index` after a record whose leaf hash is `prev`: one JSON object without
 /// a line break.
-pub(crate) fn line(
-    event: &Event,
-    index: u64,
-    prev: Hash,
-    now: UnixTime,
-) -> Result<String, serde_json::Error> {
+pub(crate) fn line(event: &Event, index: u64, prev: Hash, time: &str) -> Result<String, serde_json::Error> {
     let (outcome, why) = match &event.outcome {
         Outcome::Done => ("done", None),
         Outcome::Refused(why) => ("refused", Some(why)),
@@ -65,7 +60,7 @@ pub(crate) fn line(
     };
     serde_json::to_string(&Line {
         index,
-        time: now.to_string(),
+        time,
         prev: prev.to_hex(),
         actor: &event.actor,
         action: event.action,
@@ -100,7 +95,7 @@ mod tests {
         .reference("R-7K3Q9D2M")
         .fact("spiffe_id", "spiffe://example.org/w")
         .fact_list("selectors", ["unix:uid:1000", "unix:gid:1000"]);
-        let line = line(&event, 3, Hash([0xab; 32]), UnixTime::from_secs(1_795_466_096)).unwrap();
+        let line = line(&event, 3, Hash([0xab; 32]), "2026-11-23T20:34:56Z").unwrap();
         assert_eq!(
             line,
             format!(

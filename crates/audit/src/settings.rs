@@ -32,6 +32,12 @@ impl Settings {
         }
     }
 
+    /// The same with files that end after so many bytes, instead of 16 MiB. A start reads one of them.
+    #[must_use]
+    pub fn with_file_bytes(self, file_bytes: u64) -> Self {
+        Self { file_bytes, ..self }
+    }
+
     pub(crate) fn origin(&self) -> &str {
         &self.origin
     }

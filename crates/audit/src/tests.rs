@@ -453,19 +453,54 @@ fn files(dir: &Path) -> Vec<std::path::PathBuf> {
     files
 }
 
-/// A log that begins a file at each second checkpoint or so, opened anew halfway.
+/// Settings for a log that begins a file at each second checkpoint or so.
+fn short_files(key: &Arc<LocalKey>) -> Settings {
+    settings(key, 5).with_file_bytes(4000)
+}
+
+/// A log of 80 records in several files, opened anew halfway.
 fn in_files(dir: &Path, key: &Arc<LocalKey>) {
-    let settings = || {
-        let mut settings = settings(key, 5);
-        settings.file_bytes = 4000;
-        settings
-    };
     for half in [0..40, 40..80] {
-        let audit = Audit::open(dir, settings()).unwrap();
+        let audit = Audit::open(dir, short_files(key)).unwrap();
         for n in half {
             assert_eq!(audit.record_blocking(event(n)), Ok(Receipt { index: n }));
         }
         drop(audit);
+    }
+}
+
+/// One more record, and the end.
+fn go_on(dir: &Path, key: &Arc<LocalKey>, index: u64) {
+    let audit = Audit::open(dir, short_files(key)).unwrap();
+    assert_eq!(audit.record_blocking(event(index)), Ok(Receipt { index }));
+}
+
+/// Takes all files away but the newest `left`.
+fn put_away(dir: &Path, left: usize) -> tempfile::TempDir {
+    let away = tempfile::tempdir().unwrap();
+    let mut files = files(dir);
+    files.truncate(files.len() - left);
+    for file in files {
+        std::fs::rename(&file, away.path().join(file.file_name().unwrap())).unwrap();
+    }
+    away
+}
+
+fn put_back(dir: &Path, away: &Path) {
+    for file in files(away) {
+        std::fs::rename(&file, dir.join(file.file_name().unwrap())).unwrap();
+    }
+}
+
+/// A log in memory's frames, with the journal beginning a file before each of these.
+fn forge_in_files(dir: &Path, frames: &[Vec<u8>], begins: &[usize]) {
+    forge(dir, &[]);
+    let journal = Journal::open(dir, Options::default()).unwrap().journal;
+    for (at, frame) in frames.iter().enumerate() {
+        if begins.contains(&at) {
+            journal.rotate().wait().unwrap();
+        }
+        journal.append(frame.clone()).wait().unwrap();
     }
 }
 
@@ -483,9 +518,7 @@ fn a_start_reads_the_newest_file_and_what_is_wrong_with_others_is_found_by_whoev
     let at = find(&bytes, b"example.org/w").unwrap();
     bytes[at] ^= 1;
     std::fs::write(&files[1], bytes).unwrap();
-    let audit = Audit::open(dir.path(), settings(&key, 5)).unwrap();
-    assert_eq!(audit.record_blocking(event(80)), Ok(Receipt { index: 80 }));
-    drop(audit);
+    go_on(dir.path(), &key, 80);
     let found = verify(dir.path(), &trust(&[&key])).unwrap_err();
     assert!(
         matches!(found, VerifyError::Damaged { index: 1..40, .. }),
@@ -499,38 +532,44 @@ fn old_files_may_be_put_away_and_what_is_left_is_verified_against_what_was_signe
     let key = key();
     in_files(dir.path(), &key);
     let whole = verify(dir.path(), &trust(&[&key])).unwrap();
-    let files = files(dir.path());
-    let away = tempfile::tempdir().unwrap();
-    for file in &files[..2] {
-        std::fs::rename(file, away.path().join(file.file_name().unwrap())).unwrap();
-    }
+    let count = files(dir.path()).len();
+    let away = put_away(dir.path(), count - 2);
     let left = verify(dir.path(), &trust(&[&key])).unwrap();
-    assert!(left.first > 0 && left.first < 80, "{left:?}");
+    assert!(left.first > 5 && left.first < 80, "{left:?}");
     assert_eq!((left.records, left.root, left.signed), (80, whole.root, 80));
     assert_eq!(crate::verify_chain(dir.path()).unwrap().first, left.first);
     // It goes on as if they were there.
-    let audit = Audit::open(dir.path(), settings(&key, 5)).unwrap();
-    assert_eq!(audit.record_blocking(event(80)), Ok(Receipt { index: 80 }));
-    drop(audit);
+    go_on(dir.path(), &key, 80);
     assert_eq!(verify(dir.path(), &trust(&[&key])).unwrap().signed, 81);
 
-    // A checkpoint over what is no longer there can't be compared, and is not passed over.
+    // What others remember of what is left, or of where it begins, is compared; of what is no longer there it can't be, and that is said.
     let mut remembers = trust(&[&key]);
+    for size in [5, left.first, left.first + 1, 80] {
+        remembers.known = Some(Checkpoint {
+            origin: ORIGIN.into(),
+            size,
+            root: crate::Hash::empty(),
+        });
+        let found = verify(dir.path(), &remembers).unwrap_err();
+        match size {
+            5 => assert!(matches!(found, VerifyError::Before { known: 5, .. }), "{found:?}"),
+            _ => assert!(
+                matches!(found, VerifyError::Rewritten { .. }),
+                "{size}: {found:?}"
+            ),
+        }
+    }
+    put_back(dir.path(), away.path());
     remembers.known = Some(Checkpoint {
         origin: ORIGIN.into(),
         size: 5,
         root: crate::Hash::empty(),
     });
     let found = verify(dir.path(), &remembers).unwrap_err();
-    assert!(matches!(found, VerifyError::Before { known: 5, .. }), "{found:?}");
-    for file in &files[..2] {
-        std::fs::rename(away.path().join(file.file_name().unwrap()), file).unwrap();
-    }
-    let found = verify(dir.path(), &remembers).unwrap_err();
     assert!(matches!(found, VerifyError::Rewritten { .. }), "{found:?}");
     assert_eq!(verify(dir.path(), &trust(&[&key])).unwrap().records, 81);
     // From the middle nothing may be taken.
-    std::fs::remove_file(&files[1]).unwrap();
+    std::fs::remove_file(&files(dir.path())[1]).unwrap();
     let found = verify(dir.path(), &trust(&[&key])).unwrap_err();
     assert!(matches!(found, VerifyError::Damaged { .. }), "{found:?}");
 }
@@ -541,8 +580,7 @@ fn an_edge_that_does_not_fit_is_not_believed() {
     let key = key();
     in_files(dir.path(), &key);
     let good = frames(dir.path());
-    let is_edge = |frame: &Vec<u8>| matches!(frame::Frame::parse(frame), Some(frame::Frame::Edge(_)));
-    let at = good.iter().position(is_edge).unwrap();
+    let at = good.iter().position(|frame| frame::is_edge(frame)).unwrap();
     let trusted = trust(&[&key]);
     let walked = |frames: &[Vec<u8>]| {
         let mut walk = Walk::new(Some(&trusted));
@@ -557,11 +595,140 @@ fn an_edge_that_does_not_fit_is_not_believed() {
         let mut frames = good.clone();
         frames[at][byte] ^= 1;
         walked(&frames).unwrap_err();
-        // Alone at the beginning it is held against the next signature.
         walked(&frames[at..]).unwrap_err();
+        if byte < 9 || byte > 40 {
+            // What it says of the tree is signed by itself; the link, by the record that follows.
+            walked(&frames[at..=at]).unwrap_err();
+        }
     }
-    // Before anybody signed what follows it, it proves nothing.
-    assert_eq!(walked(&good[at..=at]).unwrap().signed, 0);
+    let alone = walked(&good[at..=at]).unwrap();
+    assert_eq!((alone.records, alone.signed), (alone.first, alone.first));
+}
+
+#[test]
+fn a_start_does_not_go_on_from_an_edge_that_was_not_signed() {
+    let (dir, invented) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (real, thief) = (key(), key());
+    in_files(dir.path(), &real);
+    in_files(invented.path(), &thief);
+    let edges = |dir: &Path| {
+        let mut frames = frames(dir);
+        frames.retain(|frame| frame::is_edge(frame));
+        frames
+    };
+    let (ours, theirs) = (edges(dir.path()).remove(0), edges(invented.path()).remove(0));
+    // An invented history of as many records, with our signature over the real one.
+    let mut forged = ours.clone();
+    forged[41] ^= 1;
+    let begun_by = |edge: Vec<u8>| {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open_from(dir.path(), Options::default(), 30)
+            .unwrap()
+            .journal;
+        journal.append(edge).wait().unwrap();
+        drop(journal);
+        Audit::open(dir.path(), settings(&real, 5)).map(drop)
+    };
+    begun_by(ours.clone()).unwrap();
+    let refused = begun_by(forged).unwrap_err();
+    assert!(
+        matches!(refused, OpenError::Content(VerifyError::Record { .. })),
+        "{refused:?}"
+    );
+    let mut changed = ours;
+    *changed.last_mut().unwrap() = b'!';
+    assert!(matches!(
+        begun_by(changed),
+        Err(OpenError::Content(VerifyError::Checkpoint { .. }))
+    ));
+    // A log whose key was replaced goes on; who signed what lies before is for whoever verifies it.
+    begun_by(theirs).unwrap();
+}
+
+#[test]
+fn a_file_that_was_begun_and_got_no_edge_gets_one_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key();
+    in_files(dir.path(), &key);
+    let killed = || {
+        let journal = Journal::open(dir.path(), Options::default()).unwrap().journal;
+        journal.rotate().wait().unwrap();
+    };
+    killed();
+    // Nobody has started it since, and it is all that is left: it is not taken for a log that begins.
+    let away = put_away(dir.path(), 1);
+    let refused = Audit::open(dir.path(), short_files(&key)).map(drop).unwrap_err();
+    assert!(
+        matches!(refused, OpenError::Content(VerifyError::Beginning)),
+        "{refused:?}"
+    );
+    put_back(dir.path(), away.path());
+    drop(Audit::open(dir.path(), short_files(&key)).unwrap());
+    let _away = put_away(dir.path(), 1);
+    let left = verify(dir.path(), &trust(&[&key])).unwrap();
+    assert_eq!((left.first, left.records, left.signed), (80, 80, 80));
+    go_on(dir.path(), &key, 80);
+    assert_eq!(verify(dir.path(), &trust(&[&key])).unwrap().records, 81);
+}
+
+#[test]
+fn a_file_that_goes_on_without_an_edge_is_ended_at_the_next_checkpoint() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let key = key();
+    let frames = written(other.path(), &key, 20, 5);
+    // As it is when the disk is full for the first frame of a file and not for the next one.
+    forge_in_files(dir.path(), &frames, &[12]);
+    assert_eq!(files(dir.path()).len(), 2);
+    drop(Audit::open(dir.path(), settings(&key, 5)).unwrap());
+    assert_eq!(files(dir.path()).len(), 3);
+    let away = put_away(dir.path(), 2);
+    let found = verify(dir.path(), &trust(&[&key])).unwrap_err();
+    assert!(matches!(found, VerifyError::Beginning), "{found:?}");
+    put_back(dir.path(), away.path());
+    let _away = put_away(dir.path(), 1);
+    assert_eq!(verify(dir.path(), &trust(&[&key])).unwrap().signed, 20);
+    go_on(dir.path(), &key, 20);
+}
+
+#[test]
+fn a_log_can_be_verified_while_it_begins_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key();
+    let audit = Audit::open(dir.path(), short_files(&key)).unwrap();
+    let trusted = trust(&[&key]);
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| (0..400).for_each(|n| assert!(audit.record_blocking(event(n)).is_ok())));
+        let mut seen = 0;
+        while !writing.is_finished() {
+            let verified = verify(dir.path(), &trusted).unwrap();
+            assert!(
+                verified.records >= seen && verified.signed + 6 > verified.records,
+                "{verified:?}"
+            );
+            seen = verified.records;
+        }
+    });
+    assert_eq!(verify(dir.path(), &trusted).unwrap().records, 400);
+    assert!(files(dir.path()).len() > 20);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_frame_makes_the_walk_panic(kind in 0u8..5, body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), before in 0usize..3) {
+        let key = key();
+        let audit = Audit::in_memory(settings(&key, 2)).unwrap();
+        for n in 0..before as u64 {
+            audit.record_blocking(event(n)).unwrap();
+        }
+        let mut walk = Walk::new(None);
+        for frame in audit.frames_in_memory() {
+            walk.step(&frame).unwrap();
+        }
+        // Whether it is believed is not asked here.
+        let _ = walk.step(&[&[kind], &body[..]].concat());
+        let _ = walk.step(&[]);
+        let _ = walk.finish();
+    }
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::fmt::{self, Display, Write};
 /// How many bytes of a value a record keeps. Callers choose many of these values (names, labels, hints);
 /// without a cap one of them could fill the disk that issuance depends on.
 pub(crate) const MAX_VALUE: usize = 256;
+/// As long as most values are.
+const USUAL: usize = 64;
 
 /// A value whose control and direction characters are escaped and which is at most 256 bytes long, plus a note
 /// of what was cut. It can be printed on a terminal and cannot forge a second line.
@@ -15,7 +17,7 @@ impl Text {
     /// Escapes and caps `value`.
     pub fn new(value: impl Display) -> Self {
         let mut sink = Capped {
-            text: String::new(),
+            text: String::with_capacity(USUAL),
             cut: 0,
         };
         // A `Display` that fails loses its own tail only: the record must be written all the same.
@@ -53,6 +55,12 @@ struct Capped {
 
 impl Write for Capped {
     fn write_str(&mut self, part: &str) -> fmt::Result {
+        // Most parts need nothing done, and are taken whole.
+        let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'\\';
+        if self.cut == 0 && self.text.len() + part.len() <= MAX_VALUE && part.bytes().all(plain) {
+            self.text.push_str(part);
+            return Ok(());
+        }
         for c in part.chars() {
             if self.cut > 0 {
                 self.cut = self.cut.saturating_add(c.len_utf8());

@@ -7,7 +7,7 @@ use muster_pki::key::PublicKey;
 
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, is_origin},
-    frame::Frame,
+    frame::{self, Frame},
     merkle::Hash,
     walk::{Tail, Walk},
 };
@@ -30,7 +30,8 @@ pub struct Trust {
 /// A log that was found whole.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Verified {
-    /// The number of the first record that is there: not 0 where older files were put away. The root covers those all the same.
+    /// The number of the first record that is there: not 0 where older files were put away, or taken away. That nobody but the log's
+    /// keepers did so is for the caller to know. The root covers those records all the same.
     pub first: u64,
     /// How many records it has, with those that were put away.
     pub records: u64,
@@ -82,10 +83,11 @@ pub enum VerifyError {
         /// One past the last.
         to: u64,
     },
+    /// The first file that is there does not say where the log stood before it.
+    #[error("the log's first file does not say what stood before it: put the file before it back")]
+    Beginning,
     /// The files that a known checkpoint covers were put away, so that nothing can be compared with it.
-    #[error(
-        "the log begins with record {first}, the known checkpoint covers {known}: put the older files back beside it to compare"
-    )]
+    #[error("the log begins with record {first}, the known checkpoint covers {known}")]
     Before {
         /// The first record that is there.
         first: u64,
@@ -114,7 +116,7 @@ impl VerifyError {
             }
             Self::Rewritten { from, .. } => Some(*from),
             Self::Cut { records, .. } => Some(*records),
-            Self::Beside { .. } | Self::Before { .. } | Self::Open(_) => None,
+            Self::Beside { .. } | Self::Beginning | Self::Before { .. } | Self::Open(_) => None,
         }
     }
 }
@@ -127,30 +129,64 @@ pub(crate) fn options() -> Options {
     }
 }
 
-/// Reads the newest file of an open log and checks its chain, not its signatures: at start the daemon asks whether it can go on; who
-/// could have rewritten the log with its keys at hand could sign too. The older files, which only grow in number, are [`verify`]'s.
-pub(crate) fn replay(journal: &Journal) -> Result<Tail, VerifyError> {
-    let mut walk = Walk::new(None);
-    let reader = journal
-        .read(beginning(journal))
-        .map_err(|source| VerifyError::Damaged { index: 0, source })?;
-    for record in reader {
-        let record = record.map_err(|source| walk.damaged(source))?;
-        walk.step(&record.payload)?;
-    }
-    walk.finish()
+/// Where an open log stands.
+pub(crate) struct Replayed {
+    pub(crate) tail: Tail,
+    /// The checkpoint over exactly that, if the log ends with one.
+    pub(crate) note: Option<String>,
+    /// Whether the newest file says where the log stood before it, as far as it must.
+    pub(crate) newest_has_edge: bool,
 }
 
-/// The newest file that says where the log stood before it. A stop right behind the beginning of a file may have left one that does not.
-fn beginning(journal: &Journal) -> u64 {
-    let says = |first: &u64| {
-        let frame = journal.read(*first).ok().and_then(|mut frames| frames.next());
-        frame.is_some_and(|frame| {
-            frame.is_ok_and(|frame| matches!(Frame::parse(&frame.payload), Some(Frame::Edge(_))))
-        })
-    };
+/// Reads the newest file of an open log and checks its chain, and the signature with which the file begins: at start the daemon asks whether it can
+/// go on; who could have rewritten the log with its keys at hand could sign too. The older files, which only grow in number, are [`verify`]'s.
+pub(crate) fn replay(journal: &Journal, origin: &str, key: &PublicKey) -> Result<Replayed, VerifyError> {
     let files = journal.generations();
-    files.into_iter().rev().find(says).unwrap_or(journal.first())
+    // A stop, or a full disk, between the beginning of a file and its first frame leaves one that does not say it.
+    let edge_of = |first: &u64| {
+        let frame = journal.read(*first).ok()?.next()?.ok()?.payload;
+        frame::is_edge(&frame).then_some((*first, frame))
+    };
+    let found = files.iter().rev().find_map(edge_of);
+    if let Some((_, frame)) = &found {
+        begins_as_signed(frame, origin, key)?;
+    }
+    let from = found.map_or(journal.first(), |(first, _)| first);
+    if journal.first() > 1 && journal.last() < journal.first() {
+        return Err(VerifyError::Beginning);
+    }
+    let mut walk = Walk::new(None);
+    let records = journal.read(from);
+    walk.over(records.map_err(|source| walk.damaged(source))?)?;
+    let (tail, note) = walk.finish()?;
+    let newest = files.last().copied().unwrap_or(1);
+    Ok(Replayed {
+        tail,
+        note,
+        newest_has_edge: newest == 1 || newest == from,
+    })
+}
+
+/// Whether the state with which a file begins is what its note signs. A log goes on after its key was replaced, so that a note of a key that is not known here tells nothing.
+fn begins_as_signed(frame: &[u8], origin: &str, key: &PublicKey) -> Result<(), VerifyError> {
+    let Some(Frame::Edge { tail, note }) = Frame::parse(frame) else {
+        return Ok(());
+    };
+    let index = tail.tree.size();
+    match Checkpoint::verify(note, origin, std::slice::from_ref(key)) {
+        Ok(signed) if (signed.size, signed.root) == (index, tail.tree.root()) => Ok(()),
+        Ok(_) => Err(VerifyError::Record {
+            index,
+            why: "the file before it ends otherwise than was signed",
+        }),
+        Err(CheckpointError::Unsigned) => {
+            tracing::warn!(
+                "the newest file of the audit log begins with a checkpoint of another key than the log's"
+            );
+            Ok(())
+        }
+        Err(source) => Err(VerifyError::Checkpoint { index, source }),
+    }
 }
 
 /// Checks every record, link, root and signature of the log in `dir`. It takes no lock and changes nothing, so the log
@@ -185,10 +221,7 @@ pub fn origin_beside(dir: &Path) -> Option<String> {
 
 fn through(dir: &Path, mut walk: Walk<'_>) -> Result<Verified, VerifyError> {
     let scan = muster_journal::scan(dir, 1)?;
-    for record in scan.records {
-        let record = record.map_err(|source| walk.damaged(source))?;
-        walk.step(&record.payload)?;
-    }
+    walk.over(scan.records)?;
     if let End::Damaged(damage) = scan.end {
         return Err(walk.damaged(damage.into()));
     }

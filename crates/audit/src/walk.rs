@@ -1,10 +1,10 @@
 //! The walk over a log's frames that finds the first record that cannot be believed.
 
-use muster_journal::ReadError;
+use muster_journal::{OpenError, ReadError, Reader};
 
 use crate::{
     checkpoint::Checkpoint,
-    frame::Frame,
+    frame::{self, Frame},
     merkle::{Hash, Tree},
     record::Link,
     verify::{Trust, Verified, VerifyError},
@@ -44,6 +44,8 @@ pub(crate) struct Walk<'a> {
     /// The record that names another predecessor than the one before it. Which of the two was changed shows only
     /// when the record after it vouches for it, or does not.
     suspect: Option<u64>,
+    /// The note over exactly what was walked over, if the last frame was one.
+    note: Option<String>,
 }
 
 impl<'a> Walk<'a> {
@@ -56,6 +58,7 @@ impl<'a> Walk<'a> {
             trust,
             expected,
             suspect: None,
+            note: None,
         }
     }
 
@@ -71,17 +74,35 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Walks over all that `records` holds.
+    pub(crate) fn over(&mut self, records: Reader) -> Result<(), VerifyError> {
+        for record in records {
+            let record = record.map_err(|error| match error {
+                ReadError::Io { path, source } => VerifyError::Open(OpenError::Io { path, source }),
+                error => self.damaged(error),
+            })?;
+            let lacks_beginning = !self.begun && record.position > 1;
+            if lacks_beginning && !frame::is_edge(&record.payload) {
+                return Err(VerifyError::Beginning);
+            }
+            self.step(&record.payload)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn step(&mut self, payload: &[u8]) -> Result<(), VerifyError> {
         let begun = std::mem::replace(&mut self.begun, true);
         match Frame::parse(payload) {
-            Some(Frame::Edge(edge)) if begun => self.edge(&edge),
-            Some(Frame::Edge(edge)) => {
-                self.first = edge.tree.size();
-                self.tail = edge;
-                if self.trust.is_some() {
-                    // Nobody signed it alone: the next checkpoint's root covers it, or nothing does.
-                    self.tail.covered = 0;
+            Some(Frame::Edge { tail, note }) => {
+                match begun {
+                    true => self.follows(&tail)?,
+                    false => self.begin(tail),
                 }
+                let size = self.tail.tree.size();
+                if !self.is_signed(note)? {
+                    return Err(wrong(size, "the file before it ends otherwise than was signed"));
+                }
+                self.note = Some(note.to_owned());
                 self.compare_known()
             }
             Some(Frame::Records(lines)) => lines
@@ -92,7 +113,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    pub(crate) fn finish(self) -> Result<Tail, VerifyError> {
+    /// Where the log stands, and the note over that if there is one.
+    pub(crate) fn finish(self) -> Result<(Tail, Option<String>), VerifyError> {
         if let Some(suspect) = self.suspect {
             return Err(not_vouched(suspect));
         }
@@ -108,13 +130,13 @@ impl<'a> Walk<'a> {
                 records,
                 known: known.size,
             }),
-            None => Ok(self.tail),
+            None => Ok((self.tail, self.note)),
         }
     }
 
     pub(crate) fn verified(self) -> Result<Verified, VerifyError> {
         let first = self.first;
-        let tail = self.finish()?;
+        let (tail, _) = self.finish()?;
         Ok(Verified {
             first,
             records: tail.tree.size(),
@@ -144,6 +166,7 @@ impl<'a> Walk<'a> {
         if !vouched {
             self.suspect = Some(index);
         }
+        self.note = None;
         self.tail.prev = Hash::leaf(line.as_bytes());
         self.tail.tree.push(self.tail.prev);
         if self.suspect.is_none() {
@@ -164,36 +187,47 @@ impl<'a> Walk<'a> {
                 )
             });
         }
-        if let Some(trust) = self.trust {
-            let signed = Checkpoint::verify(note, &trust.origin, &trust.keys).map_err(|source| {
-                VerifyError::Checkpoint {
-                    index: size.saturating_sub(1),
-                    source,
+        if !self.is_signed(note)? {
+            return Err(if head == self.tail.prev {
+                VerifyError::Rewritten {
+                    from: self.tail.covered,
+                    to: size,
                 }
-            })?;
-            if signed.size != size {
-                return Err(wrong(
-                    signed.size.min(size),
-                    "the checkpoint after it covers another number of records",
-                ));
-            }
-            if signed.root != self.tail.tree.root() {
-                return Err(if head == self.tail.prev {
-                    VerifyError::Rewritten {
-                        from: self.tail.covered,
-                        to: size,
-                    }
-                } else {
-                    not_vouched(size)
-                });
-            }
+            } else {
+                not_vouched(size)
+            });
         }
         self.tail.covered = size;
+        self.note = Some(note.to_owned());
         Ok(())
     }
 
+    /// Whether a note signs the log as it stands here. Nobody is asked where only the chain is looked at.
+    fn is_signed(&self, note: &str) -> Result<bool, VerifyError> {
+        let Some(trust) = self.trust else { return Ok(true) };
+        let size = self.tail.tree.size();
+        let signed = Checkpoint::verify(note, &trust.origin, &trust.keys).map_err(|source| {
+            VerifyError::Checkpoint {
+                index: size.saturating_sub(1),
+                source,
+            }
+        })?;
+        if signed.size != size {
+            return Err(wrong(
+                signed.size.min(size),
+                "the checkpoint after it covers another number of records",
+            ));
+        }
+        Ok(signed.root == self.tail.tree.root())
+    }
+
+    fn begin(&mut self, edge: Tail) {
+        self.first = edge.tree.size();
+        self.tail = edge;
+    }
+
     /// What a file begins with must be what the ones before it come to.
-    fn edge(&self, edge: &Tail) -> Result<(), VerifyError> {
+    fn follows(&self, edge: &Tail) -> Result<(), VerifyError> {
         let size = self.tail.tree.size();
         match self.suspect {
             Some(suspect) if edge.prev == self.tail.prev => Err(not_vouched(suspect)),

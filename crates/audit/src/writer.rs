@@ -9,7 +9,6 @@ use std::{
     time::Instant,
 };
 
-use muster_identity::UnixTime;
 use muster_journal::AppendError;
 use tokio::sync::oneshot;
 
@@ -22,6 +21,7 @@ use crate::{
     record,
     settings::Settings,
     sink::Sink,
+    verify::Replayed,
     walk::Tail,
 };
 
@@ -69,18 +69,27 @@ pub(crate) struct Writer {
     uncovered_since: Option<Instant>,
     /// After a checkpoint that failed, the next is not tried at once: the records themselves go first.
     retry_checkpoint: Option<Instant>,
+    /// Whether the newest file lacks its first frame, so that another is to be begun however long it is.
+    lacks_edge: bool,
+    /// After a file that could not be begun, the next is not tried at once.
+    retry_file: Option<Instant>,
 }
 
 impl Writer {
     pub(crate) fn new(
         sink: Sink,
-        tail: Tail,
+        replayed: Replayed,
         settings: Settings,
         standing: Arc<Mutex<Standing>>,
         waiting: Arc<AtomicUsize>,
     ) -> Self {
+        let Replayed {
+            tail,
+            note,
+            newest_has_edge,
+        } = replayed;
         let uncovered_since = (tail.tree.size() > tail.covered).then(Instant::now);
-        Self {
+        let mut writer = Self {
             sink,
             settings,
             standing,
@@ -88,7 +97,13 @@ impl Writer {
             tail,
             uncovered_since,
             retry_checkpoint: None,
+            lacks_edge: !newest_has_edge,
+            retry_file: None,
+        };
+        if let Some(note) = note {
+            writer.begin_file(&note);
         }
+        writer
     }
 
     pub(crate) fn run(mut self, queue: &Receiver<Job>) {
@@ -117,12 +132,12 @@ impl Writer {
     }
 
     fn write(&mut self, jobs: Vec<Job>) {
-        let now = self.settings.now();
+        let time = self.settings.now().to_string();
         let mut filling = Filling::behind(&self.tail);
         for Job { events, reply } in jobs {
             self.waiting.fetch_sub(events.len(), Ordering::AcqRel);
             let first = filling.tree.size();
-            match self.fill(&mut filling, &events, now) {
+            match self.fill(&mut filling, &events, &time) {
                 Ok(()) => filling.replies.push((Receipt { index: first }, reply)),
                 // Nobody may wait any more: the events stand or fall all the same.
                 Err(why) => drop(reply.send(Err(why))),
@@ -132,13 +147,13 @@ impl Writer {
     }
 
     /// Puts events into the frame, and begins another when it is long enough.
-    fn fill(&mut self, filling: &mut Filling, events: &[Event], now: UnixTime) -> Result<(), AuditError> {
+    fn fill(&mut self, filling: &mut Filling, events: &[Event], time: &str) -> Result<(), AuditError> {
         for event in events {
             if filling.batch.len() >= FRAME {
                 self.flush(filling)?;
             }
             // Our own types always serialise; if one day one does not, its event alone is refused.
-            let line = record::line(event, filling.tree.size(), filling.prev, now).map_err(|error| {
+            let line = record::line(event, filling.tree.size(), filling.prev, time).map_err(|error| {
                 tracing::error!(%error, action = event.action.name(), "an audit event has no form");
                 AuditError::Broken
             })?;
@@ -218,11 +233,28 @@ impl Writer {
         if let Err(error) = self.sink.publish(&note) {
             tracing::warn!(%error, "the newest audit checkpoint could not be put beside the log");
         }
-        // Behind a checkpoint, so that a file that is put away was signed to its end.
-        if self.sink.file_bytes() >= self.settings.file_bytes
-            && let Err(error) = self.sink.begin_file(frame::edge(&self.tail))
-        {
-            tracing::warn!(%error, "the audit log began no new file; the next start takes longer");
+        self.begin_file(&note);
+    }
+
+    /// Begins a file when it is time. Behind a checkpoint, which is `note`: a file that is put away was signed to its end.
+    fn begin_file(&mut self, note: &str) {
+        let is_long = self.sink.file_bytes() >= self.settings.file_bytes;
+        let waits = self.retry_file.is_some_and(|at| Instant::now() < at);
+        if waits || !(is_long || self.lacks_edge) {
+            return;
+        }
+        let begun = self.sink.begin_file(frame::edge(&self.tail, note));
+        // It may have been begun and not have got its first frame.
+        self.lacks_edge = begun.is_err();
+        self.retry_file = begun
+            .is_err()
+            .then(|| Instant::now() + self.settings.checkpoint_after);
+        match begun {
+            Ok(()) => {}
+            Err(error @ AppendError::Poisoned(_)) => self.stand(Standing::Broken(error.to_string())),
+            Err(error) => {
+                tracing::warn!(%error, "the audit log began no new file; it goes on in the one that is there");
+            }
         }
     }
 
@@ -262,7 +294,7 @@ impl Writer {
 
 fn refusal(error: &AppendError) -> AuditError {
     match error {
-        AppendError::Busy => AuditError::Busy,
+        AppendError::Busy | AppendError::Unbegun(_) => AuditError::Busy,
         AppendError::Full => AuditError::Full,
         AppendError::Size(_) | AppendError::Poisoned(_) => AuditError::Broken,
     }

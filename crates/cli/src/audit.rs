@@ -35,6 +35,9 @@ pub(crate) struct Verify {
     /// A copy of the file `checkpoint` beside the log, kept elsewhere: shows whether records at the end are gone.
     #[arg(long, value_name = "FILE", requires = "key")]
     checkpoint: Option<PathBuf>,
+    /// The record with which the log may begin at the latest, where older files were put away. [default: 0, all must be there]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
+    first: u64,
 }
 
 impl AuditCommand {
@@ -52,14 +55,26 @@ impl Verify {
             Some(key) => verify(&self.folder, &self.trust(public_key(key)?)?),
         };
         match found {
-            Ok(verified) if verified.records == 0 => Err(self.nothing()),
+            Ok(verified) if verified.records == verified.first => Err(self.nothing()),
+            Ok(verified) if verified.first > self.first => Ok(damaged(
+                Some(self.first),
+                &format!(
+                    "the log begins with record {0}; if older files were put away, say so by --first {0}",
+                    verified.first
+                ),
+            )),
             Ok(verified) => Ok(self.whole(&verified)),
+            Err(error @ VerifyError::Before { .. }) => Err(Failure::refused(
+                format!("could not compare {} with the checkpoint", self.folder.display()),
+                error,
+            )
+            .next("put the older files back beside it, or take a later checkpoint")),
             Err(VerifyError::Open(error)) => Err(Failure::refused(
                 format!("could not read the audit log in {}", self.folder.display()),
                 chain(&error),
             )
             .next("name the folder `audit` in the daemon's data folder, and read it as the daemon's user")),
-            Err(error) => Ok(damaged(&error)),
+            Err(error) => Ok(damaged(error.first(), &clean(&chain(&error)))),
         }
     }
 
@@ -119,15 +134,13 @@ impl Verify {
     }
 }
 
-fn damaged(error: &VerifyError) -> Answer {
-    let why = clean(&chain(error));
-    let first = error.first();
+fn damaged(first: Option<u64>, why: &str) -> Answer {
     let fields = [
         (
             "First damaged record",
             first.map(|index| index.to_string()).unwrap_or_default(),
         ),
-        ("Why", why.clone()),
+        ("Why", why.to_owned()),
     ];
     let text = format!("the audit log is NOT whole\n{}", block(fields));
     let json = json!({ "whole": false, "first_damaged": first, "why": why });

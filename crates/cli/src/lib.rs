@@ -29,6 +29,7 @@ mod files;
 mod fingerprint;
 mod grant;
 mod health;
+mod jwk_set;
 mod log;
 mod mint;
 mod node;

@@ -199,20 +199,24 @@ fn what_is_fetched_and_minted_is_valid_by_the_bundle_that_is_shown() {
         "--audience",
         "billing",
     ]);
+    let bundles = dev.answer(&["fetch", "bundles", "--write", &path("fetched")]);
+    // What a workload is handed says of no key what it is for; it serves as well.
+    let keys = format!("example.org={}", path("fetched/bundle.0.jwks.json"));
     for token in [&fetched[0]["token"], &minted["token"]] {
         std::fs::write(path("token"), token.as_str().unwrap()).unwrap();
-        let args = [
-            "validate",
-            "jwt",
-            &path("token"),
-            "--bundle",
-            &bundle,
-            "--audience",
-            "billing",
-        ];
-        assert_eq!(dev.answer(&args)["valid"], true);
+        for bundle in [&bundle, &keys] {
+            let args = [
+                "validate",
+                "jwt",
+                &path("token"),
+                "--bundle",
+                bundle,
+                "--audience",
+                "billing",
+            ];
+            assert_eq!(dev.answer(&args)["valid"], true, "{bundle}");
+        }
     }
-    let bundles = dev.answer(&["fetch", "bundles"]);
     assert!(
         bundles["example.org"]["x509"]
             .as_str()

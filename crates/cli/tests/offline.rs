@@ -237,6 +237,81 @@ fn a_token_is_judged_by_time_audience_and_key() {
 }
 
 #[test]
+fn an_audit_log_without_its_beginning_is_whole_for_whoever_says_that_it_was_put_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("audit");
+    let key = Arc::new(LocalKey::generate(KeyAlgorithm::EcP256).unwrap());
+    let pem = folder.path().join("audit-key.pem");
+    std::fs::write(&pem, muster_audit::public_key_to_pem(key.public_key())).unwrap();
+    let now = Arc::new(|| UnixTime::from_secs(1_795_465_260));
+    let settings = muster_audit::Settings::new("example.org/audit", key, now).with_file_bytes(1);
+    let audit = muster_audit::Audit::open(&log, settings).unwrap();
+    let event = || {
+        let actor = muster_audit::Actor::local(0, 1);
+        muster_audit::Event::new(actor, muster_audit::Action::NodeBan, muster_audit::Outcome::Done)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    for _ in 0..3 {
+        // As many as are signed at once, so that each time a file begins.
+        let events = (0..1_000).map(|_| event()).collect();
+        runtime.block_on(audit.record_all(events)).unwrap();
+    }
+    audit.close();
+
+    let (log, pem) = (log.display().to_string(), pem.display().to_string());
+    let verify = |more: &[&str]| {
+        let args = [
+            &["audit", "verify", &log, "--key", &pem, "--output", "json"],
+            more,
+        ]
+        .concat();
+        let (code, out, err) = says(&muster(&args));
+        let json: serde_json::Value = serde_json::from_str(&out).unwrap_or_default();
+        (code, json, err)
+    };
+    let (code, told, _) = verify(&[]);
+    assert_eq!(
+        (code, &told["first"], &told["records"]),
+        (0, &0.into(), &3_000.into()),
+        "{told}"
+    );
+    let kept = folder.path().join("kept");
+    std::fs::copy(format!("{log}/checkpoint"), &kept).unwrap();
+
+    let mut files: Vec<_> = std::fs::read_dir(&log)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    files.retain(|file| file.display().to_string().contains("journal-"));
+    files.sort();
+    for file in &files[..2] {
+        std::fs::remove_file(file).unwrap();
+    }
+    let (code, told, _) = verify(&[]);
+    assert_eq!((code, &told["whole"]), (1, &false.into()), "{told}");
+    assert!(
+        told["why"].as_str().unwrap().ends_with("by --first 2000"),
+        "{told}"
+    );
+    let (code, told, _) = verify(&["--first", "1999"]);
+    assert_eq!((code, &told["first_damaged"]), (1, &1_999.into()), "{told}");
+    let (code, told, _) = verify(&["--first", "2000", "--checkpoint", kept.to_str().unwrap()]);
+    assert_eq!(
+        (code, &told["first"], &told["signed"]),
+        (0, &2_000.into(), &3_000.into()),
+        "{told}"
+    );
+
+    // All but a file that has just begun: nothing is left to be verified.
+    std::fs::remove_file(&files[2]).unwrap();
+    let (code, _, err) = verify(&["--first", "3000"]);
+    assert!(code != 0 && err.contains("no audit log"), "{code} {err}");
+}
+
+#[test]
 fn a_bundle_is_judged_for_the_trust_domain_that_is_named() {
     let files = Files::make();
     let args = [

@@ -66,6 +66,9 @@ pub enum AppendError {
     /// The record is longer than the journal takes, or empty.
     #[error("a record of {0} bytes is not taken")]
     Size(usize),
+    /// No new generation was begun, and what is there goes on.
+    #[error("no new file was begun: {0}")]
+    Unbegun(Arc<str>),
     /// A write or sync failed, now or before: whether the record is on the disk is unknown, and nothing more is
     /// written. Only a new start can tell.
     #[error("the journal stopped after a failed write: {0}")]
@@ -75,7 +78,7 @@ pub enum AppendError {
 impl AppendError {
     /// Whether the same call may succeed later without a restart.
     pub fn may_retry(&self) -> bool {
-        matches!(self, Self::Busy | Self::Full)
+        matches!(self, Self::Busy | Self::Full | Self::Unbegun(_))
     }
 }
 

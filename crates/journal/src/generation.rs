@@ -14,7 +14,7 @@ const PREFIX: &str = "journal-";
 /// Where the first frame begins.
 pub(crate) const FIRST_FRAME: u64 = 64;
 
-/// A generation whose frames up to `end` are sound.
+/// A generation whose frames up to `end` are sound; of one that was not read, only the name is known.
 #[derive(Clone, Debug)]
 pub(crate) struct Generation {
     pub(crate) path: PathBuf,
@@ -74,7 +74,7 @@ pub(crate) fn scan_all(dir: &Path) -> Result<Scanned, OpenError> {
     scan(dir, false)
 }
 
-/// Reads every frame of the newest generation, and the heads of the others: those are taken for what the names say.
+/// Reads every frame of the newest generation. The others are not touched, and taken for what their names say.
 pub(crate) fn scan_newest(dir: &Path) -> Result<Scanned, OpenError> {
     scan(dir, true)
 }
@@ -112,12 +112,17 @@ fn scan(dir: &Path, newest_only: bool) -> Result<Scanned, OpenError> {
             };
             return damaged(generations, damage);
         }
-        let next = files.get(index + 1).map(|(next, _)| *next);
-        let scanned = match next.filter(|_| newest_only) {
-            Some(next) => look_at(&path, first, next - 1)?,
-            None => scan_one(&path, first)?,
-        };
-        let (generation, tail) = match scanned {
+        if newest_only && let Some((next, _)) = files.get(index + 1) {
+            generations.push(Generation {
+                path,
+                salt: 0,
+                first,
+                last: next - 1,
+                end: FIRST_FRAME,
+            });
+            continue;
+        }
+        let (generation, tail) = match scan_one(&path, first)? {
             Ok(scanned) => scanned,
             Err(damage) => return damaged(generations, damage),
         };
@@ -198,59 +203,28 @@ enum Tail {
     Overwritten,
 }
 
-/// What is known of a generation, or what is wrong with it.
-type Looked = Result<(Generation, Tail), Damage>;
-
-/// Takes a finished generation for what its name and the next one's say.
-fn look_at(path: &Path, first: u64, last: u64) -> Result<Looked, OpenError> {
-    let frames = match head_of(path, first)? {
-        Ok(frames) => frames,
-        Err(damage) => return Ok(Err(damage)),
-    };
-    let generation = Generation {
-        path: path.to_owned(),
-        salt: frames.salt,
-        first,
-        last,
-        end: frames.length,
-    };
-    Ok(Ok((generation, Tail::Clean)))
-}
-
-/// The frames of a generation, behind its head.
-fn head_of(path: &Path, first: u64) -> Result<Result<Frames, Damage>, OpenError> {
+fn scan_one(path: &Path, first: u64) -> Result<Result<(Generation, Tail), Damage>, OpenError> {
     let io = |source| OpenError::Io {
         path: path.to_owned(),
         source,
     };
     let file = File::open(path).map_err(io)?;
     let length = file.metadata().map_err(io)?.len();
-    match Frames::begin(file, length, first).map_err(io)? {
-        Some(frames) => Ok(Ok(frames)),
+    let mut frames = match Frames::begin(file, length, first).map_err(io)? {
+        Some(frames) => frames,
         None if length >= 8 && !starts_with_magic(path).map_err(io)? => {
-            Err(OpenError::Foreign(path.to_owned()))
+            return Err(OpenError::Foreign(path.to_owned()));
         }
         None => {
             let (file, what) = (path.to_owned(), "the file's head is damaged");
-            Ok(Err(Damage {
+            return Ok(Err(Damage {
                 file,
                 offset: 0,
                 position: first,
                 what,
                 written: 0,
-            }))
+            }));
         }
-    }
-}
-
-fn scan_one(path: &Path, first: u64) -> Result<Looked, OpenError> {
-    let io = |source| OpenError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let mut frames = match head_of(path, first)? {
-        Ok(frames) => frames,
-        Err(damage) => return Ok(Err(damage)),
     };
     while frames.next().map_err(io)?.is_some() {}
     let generation = Generation {
@@ -291,7 +265,8 @@ pub(crate) struct Frames {
 
 impl Frames {
     /// `None` when the head is not that of a generation beginning at `first`.
-    pub(crate) fn begin(mut file: File, length: u64, first: u64) -> io::Result<Option<Self>> {
+    pub(crate) fn begin(file: File, length: u64, first: u64) -> io::Result<Option<Self>> {
+        let mut file = BufReader::with_capacity(256 << 10, file);
         let mut bytes = [0; FIRST_FRAME as usize];
         match file.read_exact(&mut bytes) {
             Ok(()) => {}
@@ -303,8 +278,7 @@ impl Frames {
             return Ok(None);
         }
         Ok(Some(Self {
-            // Behind the head, which may be all that is wanted of many files.
-            file: BufReader::with_capacity(256 << 10, file),
+            file,
             length,
             salt,
             offset: FIRST_FRAME,
@@ -318,14 +292,18 @@ impl Frames {
             return Ok(None);
         }
         let mut head = [0; HEADER];
-        self.file.read_exact(&mut head)?;
+        if !self.fill(&mut head)? {
+            return Ok(None);
+        }
         let header = Header::read(&head);
         let in_file = self.offset + header.size() <= self.length;
         if header.length == 0 || header.position != self.position || !in_file {
             return Ok(None);
         }
         let mut payload = vec![0; header.size() as usize - HEADER];
-        self.file.read_exact(&mut payload)?;
+        if !self.fill(&mut payload)? {
+            return Ok(None);
+        }
         payload.truncate(header.length as usize);
         if !header.accepts(self.salt, &payload) {
             return Ok(None);
@@ -333,6 +311,15 @@ impl Frames {
         self.offset += header.size();
         self.position += 1;
         Ok(Some(payload))
+    }
+
+    /// Whether there was as much. A live file that is finished meanwhile gives back the space that was taken ahead: it is shorter than it was.
+    fn fill(&mut self, bytes: &mut [u8]) -> io::Result<bool> {
+        match self.file.read_exact(bytes) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn rest(&mut self) -> io::Result<Vec<u8>> {

@@ -8,9 +8,9 @@
 //! A [`snapshot`] beside it holds a whole state at a position, so that old generations can go.
 //!
 //! Trusted: that `fdatasync` means what it says. Not trusted: that bytes stay what they were. Opening reads
-//! everything, or with [`Options::newest_only`] the newest generation; a torn tail (bytes that were never acknowledged) is cut, anything else that is wrong is reported and
-//! never skipped. After a failed write or sync nothing more is written: the kernel may have dropped the pages and
-//! would report success the next time. Begin at [`Journal::open`].
+//! everything, or with [`Options::newest_only`] the newest generation; a torn tail (bytes that were never acknowledged)
+//! is cut, anything else that is wrong is reported and never skipped. After a failed write or sync nothing more is
+//! written: the kernel may have dropped the pages and would report success the next time. Begin at [`Journal::open`].
 
 mod error;
 mod frame;
@@ -51,8 +51,9 @@ pub struct Options {
     pub extend_by: u64,
     /// How many bytes of records may wait for the disk; past it, [`AppendError::Busy`].
     pub max_queued_bytes: usize,
-    /// Opening checks the newest generation alone, and of the others their heads: for a journal that is kept for good, and
-    /// would take ever longer to open. What is wrong with the others is met where they are read, and by [`scan`].
+    /// Opening reads the newest generation alone and takes the others for what their names say: for a journal that is kept for
+    /// good, and would take ever longer to open. What is wrong with the others, also that one is missing between two, is met
+    /// where they are read, and by [`scan`].
     pub newest_only: bool,
 }
 

@@ -31,27 +31,30 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// When it can't be read or is no regular file; [`io::ErrorKind::FileTooLarge`] when it has more.
 pub fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
-    read_open(&open(path)?, most)
+    let mut content = Vec::new();
+    read_open(&open(path)?, most, &mut content)?;
+    Ok(content)
 }
 
-/// The same of a file that [`open`] gave: for whoever looks at more of it than its content.
+/// Puts the content of a file that [`open`] gave behind `content`: for whoever looks at more of it than that, or wipes what
+/// was read also after an error.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_open(file: &File, most: usize) -> io::Result<Vec<u8>> {
+pub fn read_open(file: &File, most: usize, content: &mut Vec<u8>) -> io::Result<()> {
     /// The least room for which the standard library does not read into a buffer of its own first.
     const SPARE: usize = 64;
     let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
     let length = usize::try_from(file.metadata()?.len().min(limit)).unwrap_or(most);
     // With room for everything: it may be a secret, and a buffer that grows leaves copies behind.
-    let mut content = Vec::with_capacity(length.saturating_add(SPARE));
+    content.reserve(length.saturating_add(SPARE));
     // The length is no bound: the file may be growing.
-    file.take(limit).read_to_end(&mut content)?;
-    if content.len() > most {
+    let read = file.take(limit).read_to_end(content)?;
+    if read > most {
         let text = format!("it has more than {most} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
     }
-    Ok(content)
+    Ok(())
 }
 
 /// As [`read`], on a thread that may wait for the disk.

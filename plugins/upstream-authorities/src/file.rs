@@ -30,8 +30,9 @@ pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, UpstreamErr
         let why = format!("its mode is {mode:04o}; others may not read or change a secret: chmod o= it");
         return Err(unusable(path, why));
     }
-    let bytes = file::read_open(&file, MOST_BYTES_OF_SECRET).map_err(|source| unreadable(path, source))?;
-    Ok(Zeroizing::new(bytes))
+    let mut bytes = Zeroizing::new(Vec::new());
+    file::read_open(&file, MOST_BYTES_OF_SECRET, &mut bytes).map_err(|source| unreadable(path, source))?;
+    Ok(bytes)
 }
 
 /// A secret that is one line of text, such as a token; the line's end is no part of it.

@@ -117,9 +117,8 @@ impl Registry {
                 revision: store.revision(),
             },
         );
-        for record in records {
-            view.apply(&record.key, Some(&record.value), record.version)?;
-        }
+        view.fill(&records)?;
+        drop(records);
         let shared = Arc::new(Shared {
             position: watch::Sender::new(view.position()),
             view: ArcSwap::from_pointee(view),

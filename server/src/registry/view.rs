@@ -9,7 +9,8 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
 use super::grants::Grants;
 use super::names::{IdSet, IdSets, join, leave};
 use super::records::{self, GrantRecord, NodeRecord, RecordError, TokenHash, TokenRecord};
-use crate::store::{Key, Tree};
+use crate::side_by_side;
+use crate::store::{Key, Record, Tree};
 
 /// An entry, and where in the log it stands.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -282,6 +283,28 @@ impl View {
 
     pub(super) fn advance(&mut self, position: Position) {
         self.position = position;
+    }
+
+    /// Takes in what a start found. Entries, by far the most of it, are read on several processors.
+    pub(super) fn fill(&mut self, records: &[Record]) -> Result<(), RecordError> {
+        /// How many at once: names that they hold each for itself are shared only when they are taken in.
+        const AT_ONCE: usize = 16_000;
+        for part in records.chunks(AT_ONCE) {
+            let entries = side_by_side::map(part, |record| {
+                let is_entry = record.key.tree == Tree::Entries;
+                is_entry.then(|| records::read_entry(&record.key, &record.value, record.version))
+            });
+            for (record, entry) in part.iter().zip(entries) {
+                match entry {
+                    Some(entry) => {
+                        let entry = self.share(entry?);
+                        self.put_entry(&entry.entry.id.clone(), Some(Arc::new(entry)));
+                    }
+                    None => self.apply(&record.key, Some(&record.value), record.version)?,
+                }
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn apply(

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use aws_lc_rs::digest::{Context, SHA256};
 use muster_identity::Revision;
 
-use super::{Change, Conflict, Expect, Key, Tree};
+use super::{Change, Conflict, Expect, Key, Record, Tree};
+use crate::side_by_side;
 
 /// 128 bits of SHA-256: keys are told apart by it, so that long names cost no memory.
 type KeyHash = u128;
@@ -23,6 +24,13 @@ struct Slot {
     hash: u128,
 }
 
+impl Slot {
+    fn of(key: &Key, version: Revision, value: &[u8]) -> Self {
+        let hash = record_hash(key, version, value);
+        Self { version, hash }
+    }
+}
+
 /// How many records a tree holds, and the wrapping sum of their hashes: equal exactly if the records are.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Standing {
@@ -30,7 +38,41 @@ pub(super) struct Standing {
     pub(super) digest: u128,
 }
 
+impl Standing {
+    fn add(&mut self, slot: &Slot) {
+        self.count += 1;
+        self.digest = self.digest.wrapping_add(slot.hash);
+    }
+
+    fn take(&mut self, slot: &Slot) {
+        self.count -= 1;
+        self.digest = self.digest.wrapping_sub(slot.hash);
+    }
+}
+
 impl Index {
+    /// The index of these records. For a start: the hashes are made on several processors.
+    pub(super) fn of(records: &[Record]) -> Self {
+        let hashed = side_by_side::map(records, |record| {
+            (
+                key_hash(&record.key),
+                Slot::of(&record.key, record.version, &record.value),
+            )
+        });
+        let mut index = Self {
+            slots: HashMap::with_capacity(records.len()),
+            ..Self::default()
+        };
+        for (record, (key, slot)) in records.iter().zip(hashed) {
+            let standing = &mut index.standings[record.key.tree as usize - 1];
+            standing.add(&slot);
+            if let Some(before) = index.slots.insert(key, slot) {
+                standing.take(&before);
+            }
+        }
+        index
+    }
+
     /// Judges groups in order, as if each one that passes were done before the next is looked at, and says which pass.
     /// Nothing is changed.
     pub(super) fn judge(&self, groups: &[Vec<Change>]) -> Vec<Result<(), Conflict>> {
@@ -76,7 +118,7 @@ impl Index {
         outcomes
     }
 
-    /// Does one change: for replay, where there is nothing to wait for.
+    /// Does one change that nobody waits for.
     pub(super) fn apply(&mut self, key: &Key, value: Option<&[u8]>, version: Revision) {
         let mut plan = Plan {
             slots: Vec::with_capacity(1),
@@ -139,18 +181,13 @@ impl Plan {
             .get(&hash)
             .copied()
             .unwrap_or_else(|| index.slots.get(&hash).copied());
-        let after = value.map(|value| Slot {
-            version,
-            hash: record_hash(key, version, value),
-        });
+        let after = value.map(|value| Slot::of(key, version, value));
         let standing = &mut self.standings[key.tree as usize - 1];
-        if let Some(before) = before {
-            standing.count -= 1;
-            standing.digest = standing.digest.wrapping_sub(before.hash);
+        if let Some(before) = &before {
+            standing.take(before);
         }
-        if let Some(after) = after {
-            standing.count += 1;
-            standing.digest = standing.digest.wrapping_add(after.hash);
+        if let Some(after) = &after {
+            standing.add(after);
         }
         ahead.insert(hash, after);
         self.slots.push((hash, after));

@@ -14,6 +14,7 @@ use super::{Source, call};
 use crate::{
     failure::{Failure, chain, clean},
     files::{Folder, Readers},
+    jwk_set,
     output::{self, Answer},
 };
 
@@ -78,20 +79,7 @@ pub(super) fn read_x509(wire: &HashMap<String, Vec<u8>>) -> Result<BTreeMap<Trus
 
 fn read_jwt(wire: &HashMap<String, Vec<u8>>) -> Result<BTreeMap<TrustDomain, Bundle>, Failure> {
     read(wire, |name, jwks| {
-        // A JWK Set for workloads has no `use`, so it is no bundle document until that is put back.
-        let mut document: serde_json::Value =
-            serde_json::from_slice(jwks).map_err(|error| error.to_string())?;
-        for key in document
-            .get_mut("keys")
-            .and_then(|keys| keys.as_array_mut())
-            .into_iter()
-            .flatten()
-        {
-            if let Some(key) = key.as_object_mut() {
-                key.entry("use").or_insert_with(|| "jwt-svid".into());
-            }
-        }
-        let parsed = Bundle::from_document(name, document.to_string().as_bytes());
+        let parsed = jwk_set::read(name, jwks);
         parsed.map(|parsed| parsed.bundle).map_err(|error| chain(&error))
     })
 }

@@ -25,7 +25,7 @@ pub(crate) struct Jwt {
     /// A file with the token; - is standard input.
     #[arg(value_name = "TOKENFILE")]
     token: PathBuf,
-    /// A trust domain's bundle: a SPIFFE bundle document. Repeat it for several.
+    /// A trust domain's bundle: a SPIFFE bundle document, or a JWK Set as `muster fetch bundles` writes it. Repeat it for several.
     #[arg(long = "bundle", required = true, value_name = "TRUST DOMAIN=FILE")]
     bundles: Vec<BundleArgument>,
     /// Who must be among those the token is for. [default: not checked]
@@ -38,7 +38,7 @@ pub(crate) struct Jwt {
 
 impl Jwt {
     pub(super) fn run(self) -> Result<Answer, Failure> {
-        let (bundles, mut notes) = match Sources::read(&self.bundles)? {
+        let (bundles, mut notes) = match Sources::read_keys(&self.bundles)? {
             Sources::Read(bundles, notes) => (bundles, notes),
             Sources::Invalid(why) => return Ok(invalid(WHAT, &why, None)),
         };

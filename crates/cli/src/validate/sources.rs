@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
 
 use muster_identity::TrustDomain;
 use muster_pki::{
-    bundle::{Bundle, ParsedBundle},
+    bundle::{Bundle, BundleFileError, ParsedBundle},
     jwt::{JwtAuthority, JwtBundleSource},
     x509::{X509Authority, X509BundleSource},
 };
 
 use crate::{
     failure::{Failure, chain},
-    files,
+    files, jwk_set,
 };
 
 /// `TD=FILE` on the command line.
@@ -53,10 +53,29 @@ impl Sources {
     ///
     /// A file that isn't there is a mistake of the caller; one that is no bundle is an answer to his question.
     pub(super) fn read(arguments: &[BundleArgument]) -> Result<Self, Failure> {
+        Self::read_as(arguments, Bundle::from_file_bytes)
+    }
+
+    /// The same for tokens: a JWK Set such as `muster fetch bundles` writes counts too.
+    pub(super) fn read_keys(arguments: &[BundleArgument]) -> Result<Self, Failure> {
+        Self::read_as(arguments, |trust_domain, bytes| {
+            // The document first: it is the one that bounds what is read.
+            let parsed = Bundle::from_file_bytes(trust_domain.clone(), bytes)?;
+            match !parsed.ignored.is_empty() && jwk_set::is_one(bytes) {
+                true => Ok(jwk_set::read(trust_domain, bytes)?),
+                false => Ok(parsed),
+            }
+        })
+    }
+
+    fn read_as(
+        arguments: &[BundleArgument],
+        parse: impl Fn(TrustDomain, &[u8]) -> Result<ParsedBundle, BundleFileError>,
+    ) -> Result<Self, Failure> {
         let (mut bundles, mut notes) = (BTreeMap::new(), Vec::new());
         for BundleArgument { trust_domain, file } in arguments {
             let bytes = files::read(file)?;
-            let parsed = match Bundle::from_file_bytes(trust_domain.clone(), &bytes) {
+            let parsed = match parse(trust_domain.clone(), &bytes) {
                 Ok(parsed) => parsed,
                 Err(error) => {
                     return Ok(Self::Invalid(format!(

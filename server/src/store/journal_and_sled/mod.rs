@@ -219,7 +219,8 @@ fn join(
 
 fn append_error(error: AppendError) -> StoreError {
     match error {
-        AppendError::Busy => StoreError::Busy,
+        // Nothing that is appended begins a file.
+        AppendError::Busy | AppendError::Unbegun(_) => StoreError::Busy,
         AppendError::Full => StoreError::Full,
         AppendError::Size(bytes) => StoreError::TooLarge(bytes),
         AppendError::Poisoned(why) => StoreError::Stopped(why.to_string()),

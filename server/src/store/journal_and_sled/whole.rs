@@ -177,10 +177,7 @@ pub(super) fn compare(
             value,
         })
     }));
-    let mut index = Index::default();
-    for record in &records {
-        index.apply(&record.key, Some(&record.value), record.version);
-    }
+    let index = Index::of(&records);
     for tree in crate::store::Tree::ALL {
         let (found, expected) = (
             index.standings()[tree as usize - 1],
