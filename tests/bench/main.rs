@@ -89,7 +89,7 @@ impl Args {
                 ("--seconds", Some(seconds)) => parsed.each = Duration::from_secs(seconds.parse().unwrap()),
                 ("--page", Some(page)) => parsed.page = Some(page.into()),
                 ("--only", Some(rows)) if ["calls", "entries", "polling"].contains(&&*rows) => {
-                    parsed.only = Some(rows)
+                    parsed.only = Some(rows);
                 }
                 _ => panic!("{USAGE}"),
             }

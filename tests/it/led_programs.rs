@@ -8,7 +8,9 @@ use std::{
     process::Command,
 };
 
-use muster_tests::{Cluster, Process, Settings, Workload, as_user, binary, need_programs, need_root, until};
+use muster_tests::{
+    Cluster, Process, Settings, Workload, as_user, binary, need_programs, need_root, rounds, until,
+};
 use serde_json::Value;
 
 const OWNER: u32 = 40_061;
@@ -50,14 +52,24 @@ fn two_scripts_of_one_interpreter_are_one_program_and_no_script_is_a_fact() {
         let python = Workload::Python.start(&cluster, &["fetch-x509"]);
         ids(&answer(&python)) == ["spiffe://example.org/interpreter"]
     });
-    // Another script in the same interpreter, from standard input: still the same program.
-    let mut other = Command::new(muster_tests::client("python/bin/python").unwrap());
+    // Another script in the same interpreter, from its command line: still the same program.
     let text = fs::read_to_string(&script).unwrap();
-    other
-        .args(["-W", "ignore", "-c", &text, "fetch-x509"])
-        .env("SPIFFE_ENDPOINT_SOCKET", cluster.endpoint());
-    let other = Process::start("another script", &mut other);
-    assert_eq!(ids(&answer(&other)), ["spiffe://example.org/interpreter"]);
+    let rounds = rounds(5);
+    for _ in 0..rounds {
+        let one = Workload::Python.start(&cluster, &["fetch-x509"]);
+        let mut other = Command::new(muster_tests::client("python/bin/python").unwrap());
+        other
+            .args(["-W", "ignore", "-c", &text, "fetch-x509"])
+            .env("SPIFFE_ENDPOINT_SOCKET", cluster.endpoint());
+        let other = Process::start("another script", &mut other);
+        for script in [one, other] {
+            assert_eq!(ids(&answer(&script)), ["spiffe://example.org/interpreter"]);
+        }
+    }
+    println!(
+        "figure: T-05: {} starts of two scripts, 0 told apart from their interpreter",
+        2 * rounds
+    );
 }
 
 #[test]
@@ -95,17 +107,24 @@ fn host_a_preloaded_or_traced_program_gets_nothing_of_another_user() {
         ids(&answer(&fetch(OWNER, &[]))) == ["spiffe://example.org/owned"]
     });
     let preload = format!("LD_PRELOAD={}", library.display());
+    let rounds = rounds(5);
     for (what, with) in [
         ("preloaded", &["env", &preload][..]),
         ("traced", &["strace", "-f", "-o", "/dev/null"]),
     ] {
-        let owned = fetch(OWNER, with);
-        if what == "preloaded" {
-            owned.event("led");
+        for _ in 0..rounds {
+            let owned = fetch(OWNER, with);
+            if what == "preloaded" {
+                owned.event("led");
+            }
+            // Its user leads his own program: to the kernel it is that program.
+            assert_eq!(ids(&answer(&owned)), ["spiffe://example.org/owned"], "{what}");
+            let strange = answer(&fetch(STRANGER, with));
+            assert_eq!(strange["code"], "PermissionDenied", "{what}: {strange}");
         }
-        // Its user leads his own program: to the kernel it is that program.
-        assert_eq!(ids(&answer(&owned)), ["spiffe://example.org/owned"], "{what}");
-        let strange = answer(&fetch(STRANGER, with));
-        assert_eq!(strange["code"], "PermissionDenied", "{what}: {strange}");
     }
+    println!(
+        "figure: T-06: {} programs led by a stranger, 0 got their owner's identity",
+        2 * rounds
+    );
 }

@@ -596,7 +596,7 @@ fn an_edge_that_does_not_fit_is_not_believed() {
         frames[at][byte] ^= 1;
         walked(&frames).unwrap_err();
         walked(&frames[at..]).unwrap_err();
-        if byte < 9 || byte > 40 {
+        if !(9..=40).contains(&byte) {
             // What it says of the tree is signed by itself; the link, by the record that follows.
             walked(&frames[at..=at]).unwrap_err();
         }
