@@ -146,7 +146,6 @@ impl Audit {
             Sink::Memory(memory.clone()),
             Replayed {
                 tail: Tail::default(),
-                note: None,
                 newest_has_edge: true,
             },
             settings,

@@ -643,6 +643,11 @@ fn a_start_does_not_go_on_from_an_edge_that_was_not_signed() {
     ));
     // A log whose key was replaced goes on; who signed what lies before is for whoever verifies it.
     begun_by(theirs).unwrap();
+    // So does one whose name was: a node that joined another trust domain.
+    let signer = Arc::clone(&real) as Arc<dyn Signer>;
+    let named = Settings::new("other.example/audit", signer, Arc::new(|| UnixTime::EPOCH));
+    let audit = Audit::open(dir.path(), named).unwrap();
+    assert_eq!(audit.record_blocking(event(80)), Ok(Receipt { index: 80 }));
 }
 
 #[test]
@@ -657,6 +662,8 @@ fn a_file_that_was_begun_and_got_no_edge_gets_one_at_the_next_start() {
     killed();
     // Nobody has started it since, and it is all that is left: it is not taken for a log that begins.
     let away = put_away(dir.path(), 1);
+    let found = crate::verify_chain(dir.path()).unwrap_err();
+    assert!(matches!(found, VerifyError::Beginning), "{found:?}");
     let refused = Audit::open(dir.path(), short_files(&key)).map(drop).unwrap_err();
     assert!(
         matches!(refused, OpenError::Content(VerifyError::Beginning)),

@@ -132,8 +132,6 @@ pub(crate) fn options() -> Options {
 /// Where an open log stands.
 pub(crate) struct Replayed {
     pub(crate) tail: Tail,
-    /// The checkpoint over exactly that, if the log ends with one.
-    pub(crate) note: Option<String>,
     /// Whether the newest file says where the log stood before it, as far as it must.
     pub(crate) newest_has_edge: bool,
 }
@@ -152,22 +150,19 @@ pub(crate) fn replay(journal: &Journal, origin: &str, key: &PublicKey) -> Result
         begins_as_signed(frame, origin, key)?;
     }
     let from = found.map_or(journal.first(), |(first, _)| first);
-    if journal.first() > 1 && journal.last() < journal.first() {
-        return Err(VerifyError::Beginning);
-    }
     let mut walk = Walk::new(None);
     let records = journal.read(from);
-    walk.over(records.map_err(|source| walk.damaged(source))?)?;
-    let (tail, note) = walk.finish()?;
+    walk.over(from, records.map_err(|source| walk.damaged(source))?)?;
+    let tail = walk.finish()?;
     let newest = files.last().copied().unwrap_or(1);
     Ok(Replayed {
         tail,
-        note,
         newest_has_edge: newest == 1 || newest == from,
     })
 }
 
-/// Whether the state with which a file begins is what its note signs. A log goes on after its key was replaced, so that a note of a key that is not known here tells nothing.
+/// Whether the state with which a file begins is what its note signs: finds a mistake, and no forger, who can leave the signature out. A log goes on after
+/// its key or its name was replaced, so that a note of others tells nothing here.
 fn begins_as_signed(frame: &[u8], origin: &str, key: &PublicKey) -> Result<(), VerifyError> {
     let Some(Frame::Edge { tail, note }) = Frame::parse(frame) else {
         return Ok(());
@@ -179,9 +174,9 @@ fn begins_as_signed(frame: &[u8], origin: &str, key: &PublicKey) -> Result<(), V
             index,
             why: "the file before it ends otherwise than was signed",
         }),
-        Err(CheckpointError::Unsigned) => {
+        Err(CheckpointError::Unsigned | CheckpointError::Origin) => {
             tracing::warn!(
-                "the newest file of the audit log begins with a checkpoint of another key than the log's"
+                "the newest file of the audit log begins with a checkpoint of another key, or of another name, than the log has now"
             );
             Ok(())
         }
@@ -221,7 +216,7 @@ pub fn origin_beside(dir: &Path) -> Option<String> {
 
 fn through(dir: &Path, mut walk: Walk<'_>) -> Result<Verified, VerifyError> {
     let scan = muster_journal::scan(dir, 1)?;
-    walk.over(scan.records)?;
+    walk.over(scan.first, scan.records)?;
     if let End::Damaged(damage) = scan.end {
         return Err(walk.damaged(damage.into()));
     }

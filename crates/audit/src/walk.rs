@@ -44,8 +44,6 @@ pub(crate) struct Walk<'a> {
     /// The record that names another predecessor than the one before it. Which of the two was changed shows only
     /// when the record after it vouches for it, or does not.
     suspect: Option<u64>,
-    /// The note over exactly what was walked over, if the last frame was one.
-    note: Option<String>,
 }
 
 impl<'a> Walk<'a> {
@@ -58,7 +56,6 @@ impl<'a> Walk<'a> {
             trust,
             expected,
             suspect: None,
-            note: None,
         }
     }
 
@@ -74,8 +71,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Walks over all that `records` holds.
-    pub(crate) fn over(&mut self, records: Reader) -> Result<(), VerifyError> {
+    /// Walks over all that `records` holds, of a log whose first frame that is there has the position `first`.
+    pub(crate) fn over(&mut self, first: u64, records: Reader) -> Result<(), VerifyError> {
         for record in records {
             let record = record.map_err(|error| match error {
                 ReadError::Io { path, source } => VerifyError::Open(OpenError::Io { path, source }),
@@ -87,7 +84,10 @@ impl<'a> Walk<'a> {
             }
             self.step(&record.payload)?;
         }
-        Ok(())
+        match self.begun || first == 1 {
+            true => Ok(()),
+            false => Err(VerifyError::Beginning),
+        }
     }
 
     pub(crate) fn step(&mut self, payload: &[u8]) -> Result<(), VerifyError> {
@@ -102,7 +102,6 @@ impl<'a> Walk<'a> {
                 if !self.is_signed(note)? {
                     return Err(wrong(size, "the file before it ends otherwise than was signed"));
                 }
-                self.note = Some(note.to_owned());
                 self.compare_known()
             }
             Some(Frame::Records(lines)) => lines
@@ -113,30 +112,29 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Where the log stands, and the note over that if there is one.
-    pub(crate) fn finish(self) -> Result<(Tail, Option<String>), VerifyError> {
+    pub(crate) fn finish(self) -> Result<Tail, VerifyError> {
         if let Some(suspect) = self.suspect {
             return Err(not_vouched(suspect));
         }
         let records = self.tail.tree.size();
-        if let Some(known) = self.expected.iter().find(|known| known.size < self.first) {
-            return Err(VerifyError::Before {
-                first: self.first,
+        if let Some(known) = self.expected.iter().find(|known| known.size > records) {
+            return Err(VerifyError::Cut {
+                records,
                 known: known.size,
             });
         }
-        match self.expected.iter().find(|known| known.size > records) {
-            Some(known) => Err(VerifyError::Cut {
-                records,
+        match self.expected.iter().find(|known| known.size < self.first) {
+            Some(known) => Err(VerifyError::Before {
+                first: self.first,
                 known: known.size,
             }),
-            None => Ok((self.tail, self.note)),
+            None => Ok(self.tail),
         }
     }
 
     pub(crate) fn verified(self) -> Result<Verified, VerifyError> {
         let first = self.first;
-        let (tail, _) = self.finish()?;
+        let tail = self.finish()?;
         Ok(Verified {
             first,
             records: tail.tree.size(),
@@ -166,7 +164,6 @@ impl<'a> Walk<'a> {
         if !vouched {
             self.suspect = Some(index);
         }
-        self.note = None;
         self.tail.prev = Hash::leaf(line.as_bytes());
         self.tail.tree.push(self.tail.prev);
         if self.suspect.is_none() {
@@ -198,7 +195,6 @@ impl<'a> Walk<'a> {
             });
         }
         self.tail.covered = size;
-        self.note = Some(note.to_owned());
         Ok(())
     }
 

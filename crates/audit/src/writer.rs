@@ -10,6 +10,7 @@ use std::{
 };
 
 use muster_journal::AppendError;
+use muster_pki::signer::SignerError;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -69,7 +70,7 @@ pub(crate) struct Writer {
     uncovered_since: Option<Instant>,
     /// After a checkpoint that failed, the next is not tried at once: the records themselves go first.
     retry_checkpoint: Option<Instant>,
-    /// Whether the newest file lacks its first frame, so that another is to be begun however long it is.
+    /// Whether the newest file lacks its first frame, or may, so that another is to be begun however long it is.
     lacks_edge: bool,
     /// After a file that could not be begun, the next is not tried at once.
     retry_file: Option<Instant>,
@@ -85,7 +86,6 @@ impl Writer {
     ) -> Self {
         let Replayed {
             tail,
-            note,
             newest_has_edge,
         } = replayed;
         let uncovered_since = (tail.tree.size() > tail.covered).then(Instant::now);
@@ -100,8 +100,15 @@ impl Writer {
             lacks_edge: !newest_has_edge,
             retry_file: None,
         };
-        if let Some(note) = note {
-            writer.begin_file(&note);
+        // With records that are not signed yet, the next checkpoint does it.
+        if writer.file_is_due() && writer.tail.tree.size() == writer.tail.covered {
+            match writer.sign() {
+                Ok(note) => writer.begin_file(&note),
+                Err(error) => tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the audit log began no new file"
+                ),
+            }
         }
         writer
     }
@@ -215,34 +222,45 @@ impl Writer {
     }
 
     fn write_checkpoint(&mut self) {
-        let checkpoint = Checkpoint {
-            origin: self.settings.origin().to_owned(),
-            size: self.tail.tree.size(),
-            root: self.tail.tree.root(),
-        };
-        let note = match checkpoint.sign(self.settings.signer()) {
+        let note = match self.sign() {
             Ok(note) => note,
             Err(error) => return self.postpone(&error),
         };
         if let Err(error) = self.sink.append(frame::checkpoint(self.tail.prev, &note)) {
             return self.postpone(&error);
         }
-        self.tail.covered = checkpoint.size;
+        self.tail.covered = self.tail.tree.size();
         self.uncovered_since = None;
         self.retry_checkpoint = None;
-        if let Err(error) = self.sink.publish(&note) {
-            tracing::warn!(%error, "the newest audit checkpoint could not be put beside the log");
+        self.publish(&note);
+        if self.file_is_due() {
+            self.begin_file(&note);
         }
-        self.begin_file(&note);
     }
 
-    /// Begins a file when it is time. Behind a checkpoint, which is `note`: a file that is put away was signed to its end.
-    fn begin_file(&mut self, note: &str) {
-        let is_long = self.sink.file_bytes() >= self.settings.file_bytes;
-        let waits = self.retry_file.is_some_and(|at| Instant::now() < at);
-        if waits || !(is_long || self.lacks_edge) {
-            return;
+    fn publish(&self, note: &str) {
+        if let Err(error) = self.sink.publish(note) {
+            tracing::warn!(%error, "the newest audit checkpoint could not be put beside the log");
         }
+    }
+
+    /// The signed statement of how the log stands.
+    fn sign(&self) -> Result<String, SignerError> {
+        let checkpoint = Checkpoint {
+            origin: self.settings.origin().to_owned(),
+            size: self.tail.tree.size(),
+            root: self.tail.tree.root(),
+        };
+        checkpoint.sign(self.settings.signer())
+    }
+
+    fn file_is_due(&self) -> bool {
+        let waits = self.retry_file.is_some_and(|at| Instant::now() < at);
+        !waits && (self.lacks_edge || self.sink.file_bytes() >= self.settings.file_bytes)
+    }
+
+    /// Begins a file behind a checkpoint, with `note` over all that there is: a file that is put away was signed to its end.
+    fn begin_file(&mut self, note: &str) {
         let begun = self.sink.begin_file(frame::edge(&self.tail, note));
         // It may have been begun and not have got its first frame.
         self.lacks_edge = begun.is_err();
@@ -250,7 +268,7 @@ impl Writer {
             .is_err()
             .then(|| Instant::now() + self.settings.checkpoint_after);
         match begun {
-            Ok(()) => {}
+            Ok(()) => self.publish(note),
             Err(error @ AppendError::Poisoned(_)) => self.stand(Standing::Broken(error.to_string())),
             Err(error) => {
                 tracing::warn!(%error, "the audit log began no new file; it goes on in the one that is there");

@@ -55,14 +55,13 @@ impl Verify {
             Some(key) => verify(&self.folder, &self.trust(public_key(key)?)?),
         };
         match found {
-            Ok(verified) if verified.records == verified.first => Err(self.nothing()),
-            Ok(verified) if verified.first > self.first => Ok(damaged(
-                Some(self.first),
-                &format!(
-                    "the log begins with record {0}; if older files were put away, say so by --first {0}",
-                    verified.first
-                ),
-            )),
+            Ok(verified) if verified.records == 0 => Err(self.nothing()),
+            Ok(Verified { first, .. }) | Err(VerifyError::Before { first, .. }) if first > self.first => {
+                let why = format!(
+                    "the log begins with record {first}; if older files were put away, say so by --first {first}"
+                );
+                Ok(damaged(Some(self.first), &why))
+            }
             Ok(verified) => Ok(self.whole(&verified)),
             Err(error @ VerifyError::Before { .. }) => Err(Failure::refused(
                 format!("could not compare {} with the checkpoint", self.folder.display()),

@@ -55,7 +55,11 @@ pub(crate) fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
             .to_str()
             .and_then(|name| name.strip_prefix(PREFIX))
             .and_then(|n| n.parse().ok());
-        if let Some(first) = first {
+        // Only what we would name so: positions begin at 1, and each name is the only one of its number.
+        if let Some(first) = first
+            && (1..u64::MAX).contains(&first)
+            && entry.path() == path(dir, first)
+        {
             found.push((first, entry.path()));
         }
     }
@@ -203,7 +207,23 @@ enum Tail {
     Overwritten,
 }
 
-fn scan_one(path: &Path, first: u64) -> Result<Result<(Generation, Tail), Damage>, OpenError> {
+/// What is known of a generation, or what is wrong with it.
+type Scan = Result<(Generation, Tail), Damage>;
+
+fn scan_one(path: &Path, first: u64) -> Result<Scan, OpenError> {
+    let mut ended = None;
+    loop {
+        match scan_once(path, first)? {
+            // Somebody who writes meanwhile looks like that. Where nobody does, it ends there again.
+            Ok((generation, Tail::Overwritten)) if ended != Some(generation.end) => {
+                ended = Some(generation.end);
+            }
+            scanned => return Ok(scanned),
+        }
+    }
+}
+
+fn scan_once(path: &Path, first: u64) -> Result<Scan, OpenError> {
     let io = |source| OpenError::Io {
         path: path.to_owned(),
         source,

@@ -26,6 +26,8 @@ pub struct Reader {
 /// A folder that was looked at without being opened or locked, also while another process writes to it.
 #[derive(Debug)]
 pub struct Scan {
+    /// The position of the first record that is held, or would be.
+    pub first: u64,
     /// The sound records from the wanted position to the end.
     pub records: Reader,
     /// What the end is like.
@@ -55,6 +57,7 @@ pub fn scan(dir: &Path, from: u64) -> Result<Scan, OpenError> {
         .map_or(1, |generation| generation.first);
     let last = scanned.generations.last().map_or(0, Generation::last);
     Ok(Scan {
+        first,
         records: Reader::new(scanned.generations, from.max(first), last),
         end: scanned.end,
     })

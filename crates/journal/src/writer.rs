@@ -60,8 +60,9 @@ impl Writer {
         remove_unfinished(dir).map_err(OpenError::io(dir))?;
         let mut generations = scanned.generations;
         if generations.is_empty() {
-            let prepared = Prepared::make(dir, first, options.extend_by).map_err(OpenError::io(dir))?;
-            let (generation, _) = prepared.begin(dir).map_err(OpenError::io(dir))?;
+            let (generation, _) =
+                begin_generation(dir, first, options.extend_by).map_err(OpenError::io(dir))?;
+            medium::sync_folder(dir).map_err(OpenError::io(dir))?;
             generations.push(generation);
         }
         let current = generations
@@ -213,45 +214,31 @@ fn remove_unfinished(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A new, empty, durable generation, under a name that nobody reads yet.
-struct Prepared {
-    generation: Generation,
-    file: Medium,
-}
-
-impl Prepared {
-    /// When it can't be made, nothing is left of it, and what is there can go on.
-    fn make(dir: &Path, first: u64, extend_by: u64) -> io::Result<Self> {
-        let generation = Generation {
-            path: generation::path(dir, first),
-            salt: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), first),
+/// A new, empty generation, whose bytes are durable and whose name is not yet. When it can't be made, nothing is left of it.
+fn begin_generation(dir: &Path, first: u64, extend_by: u64) -> io::Result<(Generation, Medium)> {
+    let path = generation::path(dir, first);
+    let unfinished = path.with_extension("new");
+    let salt = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), first);
+    let make = || -> io::Result<Medium> {
+        let file = Medium::create(&unfinished)?;
+        file.write_at(&generation::head(salt, first), 0)?;
+        file.extend(FIRST_FRAME, extend_by.max(FIRST_FRAME))?;
+        std::fs::rename(&unfinished, &path)?;
+        Ok(file)
+    };
+    let file = make().inspect_err(|_| {
+        let _ = std::fs::remove_file(&unfinished);
+    })?;
+    Ok((
+        Generation {
+            path,
+            salt,
             first,
             last: first - 1,
             end: FIRST_FRAME,
-        };
-        let unfinished = Self::unfinished(&generation);
-        let make = || -> io::Result<Medium> {
-            let file = Medium::create(&unfinished)?;
-            file.write_at(&generation::head(generation.salt, first), 0)?;
-            file.extend(FIRST_FRAME, extend_by.max(FIRST_FRAME))?;
-            Ok(file)
-        };
-        let file = make().inspect_err(|_| {
-            let _ = std::fs::remove_file(&unfinished);
-        })?;
-        Ok(Self { generation, file })
-    }
-
-    /// Gives it its name. After an error nobody knows which file a new start takes for the newest.
-    fn begin(self, dir: &Path) -> io::Result<(Generation, Medium)> {
-        std::fs::rename(Self::unfinished(&self.generation), &self.generation.path)?;
-        medium::sync_folder(dir)?;
-        Ok((self.generation, self.file))
-    }
-
-    fn unfinished(generation: &Generation) -> PathBuf {
-        generation.path.with_extension("new")
-    }
+        },
+        file,
+    ))
 }
 
 struct Disk {
@@ -384,16 +371,17 @@ fn rotate(shared: &Shared, disk: &mut Disk) -> Result<u64, AppendError> {
         return Ok(last); // nothing in it yet: it is already the new one
     }
     let extend_by = shared.options.extend_by;
-    let prepared = Prepared::make(&disk.dir, last + 1, extend_by).map_err(|error| {
-        if medium::is_full(&error) {
+    let (next, file) = begin_generation(&disk.dir, last + 1, extend_by).map_err(|error| {
+        if generation::path(&disk.dir, last + 1).exists() {
+            // Which of the two a new start takes for the newest, nobody knows.
+            shared.poison(&disk.dir, &error)
+        } else if medium::is_full(&error) {
             AppendError::Full
         } else {
             AppendError::Unbegun(format!("{}: {error}", disk.dir.display()).into())
         }
     })?;
-    let (next, file) = prepared
-        .begin(&disk.dir)
-        .map_err(|error| shared.poison(&disk.dir, &error))?;
+    medium::sync_folder(&disk.dir).map_err(|error| shared.poison(&disk.dir, &error))?;
     // The space that was taken ahead goes back; if that fails, zeros stay behind and hurt nobody.
     if let Err(error) = disk.file.truncate(disk.current.end) {
         tracing::warn!(%error, "a finished generation was not shortened");
