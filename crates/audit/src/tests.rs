@@ -543,14 +543,19 @@ fn old_files_may_be_put_away_and_what_is_left_is_verified_against_what_was_signe
     assert_eq!(verify(dir.path(), &trust(&[&key])).unwrap().signed, 81);
 
     // What others remember of what is left, or of where it begins, is compared; of what is no longer there it can't be, and that is said.
-    let mut remembers = trust(&[&key]);
-    for size in [5, left.first, left.first + 1, 80] {
-        remembers.known = Some(Checkpoint {
+    let other_of_size = |size| {
+        let known = Checkpoint {
             origin: ORIGIN.into(),
             size,
             root: crate::Hash::empty(),
-        });
-        let found = verify(dir.path(), &remembers).unwrap_err();
+        };
+        Trust {
+            known: Some(known),
+            ..trust(&[&key])
+        }
+    };
+    for size in [5, left.first, left.first + 1, 80] {
+        let found = verify(dir.path(), &other_of_size(size)).unwrap_err();
         match size {
             5 => assert!(matches!(found, VerifyError::Before { known: 5, .. }), "{found:?}"),
             _ => assert!(
@@ -560,12 +565,7 @@ fn old_files_may_be_put_away_and_what_is_left_is_verified_against_what_was_signe
         }
     }
     put_back(dir.path(), away.path());
-    remembers.known = Some(Checkpoint {
-        origin: ORIGIN.into(),
-        size: 5,
-        root: crate::Hash::empty(),
-    });
-    let found = verify(dir.path(), &remembers).unwrap_err();
+    let found = verify(dir.path(), &other_of_size(5)).unwrap_err();
     assert!(matches!(found, VerifyError::Rewritten { .. }), "{found:?}");
     assert_eq!(verify(dir.path(), &trust(&[&key])).unwrap().records, 81);
     // From the middle nothing may be taken.

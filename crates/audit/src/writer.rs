@@ -103,7 +103,10 @@ impl Writer {
         // With records that are not signed yet, the next checkpoint does it.
         if writer.file_is_due() && writer.tail.tree.size() == writer.tail.covered {
             match writer.sign() {
-                Ok(note) => writer.begin_file(&note),
+                Ok(note) => {
+                    writer.publish(&note);
+                    writer.begin_file(&note);
+                }
                 Err(error) => tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "the audit log began no new file"
@@ -268,7 +271,7 @@ impl Writer {
             .is_err()
             .then(|| Instant::now() + self.settings.checkpoint_after);
         match begun {
-            Ok(()) => self.publish(note),
+            Ok(()) => {}
             Err(error @ AppendError::Poisoned(_)) => self.stand(Standing::Broken(error.to_string())),
             Err(error) => {
                 tracing::warn!(%error, "the audit log began no new file; it goes on in the one that is there");
